@@ -1,0 +1,188 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Load gives the defaults, overridden by the file ("" for none), overridden by
+// the JOINGATE_ variables of environ (as os.Environ gives it), with all paths
+// absolute.
+//
+// What it returns without an error is valid. The error holds all mistakes, one
+// a line, each with the place and what to do.
+func Load(file string, environ []string) (Config, error) {
+	folder, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return Config{}, fmt.Errorf("find the folder that paths are relative to: %w", err)
+	}
+	if file == "" {
+		return load("", "", folder, environ)
+	}
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, fmt.Errorf("configuration file %q does not exist: correct the path, or run without one to use the defaults", file)
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration file: %w", err)
+	}
+	return load(file, string(text), folder, environ)
+}
+
+// load is Load after the file was read: its text, and the folder it lies in.
+func load(file, text, folder string, environ []string) (Config, error) {
+	c := Default()
+	mistakes := append(c.setFile(file, text), c.setEnviron(environ)...)
+	c.resolvePaths(folder)
+	if err := c.Validate(); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// resolvePaths makes the paths absolute. The one in a sqlite: URL is left out:
+// it starts at data_dir.
+func (c *Config) resolvePaths(folder string) {
+	for _, path := range []*string{
+		&c.DataDir,
+		&c.Record.PasswordFile,
+		&c.Cache.PasswordFile,
+		&c.MQTT.PasswordFile, &c.MQTT.TLSCA, &c.MQTT.TLSCert, &c.MQTT.TLSKey,
+		&c.API.TLSCert, &c.API.TLSKey,
+		&c.Keys.KEKFile,
+	} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(folder, *path)
+		}
+	}
+}
+
+// setFile takes the values of a TOML text and returns its mistakes from top to
+// bottom.
+func (c *Config) setFile(file, text string) []error {
+	var root map[string]toml.Primitive
+	meta, err := toml.Decode(text, &root)
+	if err != nil {
+		return []error{syntaxError(file, err)}
+	}
+	r := reader{meta: meta, known: tables(c)}
+	r.read("", root)
+	slices.SortFunc(r.mistakes, func(a, b mistake) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.err.Error(), b.err.Error()))
+	})
+	errs := make([]error, len(r.mistakes))
+	for i, m := range r.mistakes {
+		errs[i] = fmt.Errorf("%s: %w", place(file, m.line), m.err)
+	}
+	return errs
+}
+
+// syntaxError says where the text stops being TOML.
+func syntaxError(file string, err error) error {
+	var at toml.ParseError
+	if errors.As(err, &at) {
+		return fmt.Errorf("%s: %s", place(file, at.Position.Line), at.Message)
+	}
+	return fmt.Errorf("%s: %w", file, err)
+}
+
+// place names a line; 0 is a line that is not known.
+func place(file string, line int) string {
+	if line == 0 {
+		return file
+	}
+	return fmt.Sprintf("%s, line %d", file, line)
+}
+
+// reader walks through a decoded file.
+type reader struct {
+	meta     toml.MetaData
+	known    []table
+	mistakes []mistake
+}
+
+type mistake struct {
+	line int
+	err  error
+}
+
+// read sets the keys of one table; prefix is "" or "api.".
+func (r *reader) read(prefix string, values map[string]toml.Primitive) {
+	for name, value := range values {
+		// Quoting keeps the one key "api.listen" apart from api.listen.
+		path := prefix + toml.Key{name}.String()
+		if err := r.readOne(path, value); err != nil {
+			r.mistakes = append(r.mistakes, mistake{r.lineOf(value), err})
+		}
+	}
+}
+
+func (r *reader) readOne(path string, primitive toml.Primitive) error {
+	var value any
+	if err := r.meta.PrimitiveDecode(primitive, &value); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	for _, t := range r.known {
+		if t.name == path {
+			return r.readTable(path, primitive, value)
+		}
+		for _, k := range t.keys {
+			if k.path == path {
+				return k.setValue(value)
+			}
+		}
+	}
+	return r.unknown(path)
+}
+
+func (r *reader) readTable(path string, primitive toml.Primitive, value any) error {
+	// Asked here and not left to PrimitiveDecode, which takes anything that is
+	// no table for an empty one.
+	if _, ok := value.(map[string]any); !ok {
+		return fmt.Errorf("%s must be a table with the header [%s]", path, path)
+	}
+	var below map[string]toml.Primitive
+	if err := r.meta.PrimitiveDecode(primitive, &below); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	r.read(path+".", below)
+	return nil
+}
+
+// unknown names the nearest known key; a table only for a key of the top, or
+// api.port would be nearest to api.
+func (r *reader) unknown(path string) error {
+	var names []string
+	for _, t := range r.known {
+		if t.name != "" && !strings.Contains(path, ".") {
+			names = append(names, t.name)
+		}
+		for _, k := range t.keys {
+			names = append(names, k.path)
+		}
+	}
+	return fmt.Errorf("unknown key %q; did you mean %q?", path, nearest(path, names))
+}
+
+// lineOf gives the line of a value, 0 when the library does not know it. The
+// library tells it only in the error of a value that refuses to be decoded.
+func (r *reader) lineOf(value toml.Primitive) int {
+	var at toml.ParseError
+	errors.As(r.meta.PrimitiveDecode(value, refuser{}), &at)
+	return at.Position.Line
+}
+
+type refuser struct{}
+
+func (refuser) UnmarshalTOML(any) error { return errors.New("refused") }

@@ -1,0 +1,157 @@
+package config
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxCollectWindow leaves three of the five seconds until RX1 (RP002,
+// JOIN_ACCEPT_DELAY1) for policy, commit and the way to the gateway.
+const maxCollectWindow = 2 * time.Second
+
+// Validate checks every value and returns all mistakes, one a line, each with
+// the key, the value and what is allowed. It opens no file and no connection.
+func (c Config) Validate() error {
+	var m checker
+	m.unless(c.DataDir != "", "data_dir", c.DataDir, "the path of a folder")
+
+	m.url("record", c.Record.URL, c.Record.Username, recordURLs)
+	m.url("cache", c.Cache.URL, c.Cache.Username, cacheURLs)
+	m.url("mqtt", c.MQTT.URL, c.MQTT.Username, mqttURLs)
+	m.mqtt(c.MQTT)
+
+	m.address("api.listen", c.API.Listen)
+	m.pair("api", c.API.TLSCert, c.API.TLSKey)
+	m.address("ops.listen", c.Ops.Listen)
+
+	m.hex("network.net_id", c.Network.NetID, 6)
+	m.hex("network.default_join_eui", c.Network.DefaultJoinEUI, 16)
+	m.unless(c.Join.CollectWindow >= 0 && c.Join.CollectWindow <= maxCollectWindow,
+		"join.collect_window", c.Join.CollectWindow.String(),
+		"0s to 2s: RX1 opens 5 s after the uplink, and the join-accept must be at the gateway before")
+	m.oneOf("join.airtime", c.Join.Airtime, "plan", "off")
+
+	m.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	m.oneOf("log.format", c.Log.Format, "console", "json")
+	return errors.Join(m...)
+}
+
+// checker collects what is wrong with a configuration.
+type checker []error
+
+func (m *checker) add(format string, args ...any) {
+	*m = append(*m, fmt.Errorf(format, args...))
+}
+
+func (m *checker) unless(ok bool, key, value, allowed string) {
+	if !ok {
+		m.add("%s = %q: must be %s", key, value, allowed)
+	}
+}
+
+func (m *checker) oneOf(key, value string, allowed ...string) {
+	m.unless(slices.Contains(allowed, value), key, value, "one of "+strings.Join(allowed, ", "))
+}
+
+func (m *checker) hex(key, value string, digits int) {
+	_, err := hex.DecodeString(value)
+	m.unless(err == nil && len(value) == digits, key, value, strconv.Itoa(digits)+" hex digits")
+}
+
+// pair checks that certificate and private key of a table come together.
+func (m *checker) pair(table, cert, key string) {
+	if (cert == "") != (key == "") {
+		m.add("%s.tls_cert = %q and %s.tls_key = %q: must be set together or not at all", table, cert, table, key)
+	}
+}
+
+func (m *checker) address(key, value string) {
+	host, port, err := net.SplitHostPort(value)
+	_, portErr := strconv.ParseUint(port, 10, 16)
+	m.unless(err == nil && portErr == nil && !strings.ContainsAny(host, " /"),
+		key, value, `HOST:PORT, such as "127.0.0.1:8080", with a port of 0 to 65535`)
+}
+
+// mqtt checks what only [mqtt] has.
+func (m *checker) mqtt(c MQTT) {
+	m.address("mqtt.embedded_listen", c.EmbeddedListen)
+	// MQTT 5.0, section 4.8.2: a ShareName has none of these.
+	m.unless(!strings.ContainsAny(c.ShareGroup, "/+#"), "mqtt.share_group", c.ShareGroup, "a name without /, + and #")
+	for _, p := range c.Prefixes {
+		m.unless(p != "" && !strings.HasPrefix(p, "/") && !strings.HasSuffix(p, "/") && !strings.ContainsAny(p, "+#"),
+			"mqtt.prefixes", p, `topic levels such as "a/b", without / at the ends and without + and #`)
+	}
+	m.pair("mqtt", c.TLSCert, c.TLSKey)
+	// Files for TLS with a URL that does without it: the operator believes the
+	// connection to be encrypted, and it is not.
+	if scheme, _, _ := strings.Cut(c.URL, ":"); c.TLSCA+c.TLSCert != "" && slices.Contains([]string{"mqtt", "tcp", "ws"}, scheme) {
+		m.add("mqtt.url = %q is not encrypted, but mqtt.tls_ca or mqtt.tls_cert is set: use mqtts:// or wss://, or leave the files out", shown(c.URL))
+	}
+}
+
+// urls is what the url of one table may be.
+type urls struct {
+	pattern *regexp.Regexp
+	allowed string
+}
+
+// The parts of the patterns. net/url is no help here: it refuses several hosts.
+// An @ is allowed in front of the hosts only; behind them it is the sign of a
+// password with a slash in it.
+const (
+	userPart  = `([^@/?#:]*@)?`
+	hostPart  = `([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?`
+	hostsPart = hostPart + `(,` + hostPart + `)*`
+	queryPart = `(\?[^@]*)?$`
+)
+
+var (
+	recordURLs = urls{
+		// SQLite: neither folder nor //authority nor options, for the record sets
+		// those that its promises need. PostgreSQL: no host is the local socket.
+		regexp.MustCompile(`^sqlite:/?[^/?:]([^?]*[^/?])?$|^postgres(ql)?://` + userPart + `(` + hostsPart + `)?(/[^/?#@]*)?` + queryPart),
+		"sqlite:FILE, postgres://USER@HOST:PORT/DATABASE or postgresql://…",
+	}
+	cacheURLs = urls{
+		regexp.MustCompile(`^memory:$|^rediss?://` + userPart + hostPart + `(/[0-9]*)?` + queryPart +
+			`|^redis-sentinel://` + userPart + hostsPart + `/[^/?#@]+` + queryPart +
+			`|^redis-cluster://` + userPart + hostsPart + `/?` + queryPart),
+		"memory:, redis://HOST:PORT/DB, rediss://…, redis-sentinel://HOST:PORT,HOST:PORT/MASTER or redis-cluster://HOST:PORT,HOST:PORT",
+	}
+	mqttURLs = urls{
+		regexp.MustCompile(`^embedded:$|^(mqtts?|tcp)://` + userPart + hostPart + `/?$|^wss?://` + userPart + hostPart + `(/[^?#@]*)?` + queryPart),
+		"embedded:, mqtt://HOST:PORT, mqtts://…, tcp://…, ws://HOST:PORT/PATH or wss://…",
+	}
+	userInURL     = regexp.MustCompile(`^[a-z-]+://[^@/?#]+@`)
+	passwordInURL = regexp.MustCompile(`^[a-z-]+://[^@/?#]*:[^/?#]*@|(?i)\?.*password`)
+	schemeOfURL   = regexp.MustCompile(`^[a-z-]+:`)
+)
+
+// url checks the url of a table and that user and password stand where they
+// should.
+func (m *checker) url(table, value, username string, u urls) {
+	if passwordInURL.MatchString(value) {
+		m.add("%s.url = %q holds a password: take it out and put it into a file that %s.password_file names", table, shown(value), table)
+		return
+	}
+	m.unless(u.pattern.MatchString(value), table+".url", shown(value), u.allowed)
+	if username != "" && userInURL.MatchString(value) {
+		m.add("%s.username = %q, but %s.url names a user too: leave one of them out", table, username, table)
+	}
+}
+
+// shown is what an error may print of a URL: all of it only when there is no
+// place for a password in it, for a malformed one may have it anywhere.
+func shown(url string) string {
+	if !strings.ContainsAny(url, "@?=") {
+		return url
+	}
+	return schemeOfURL.FindString(url) + "…"
+}
