@@ -1,0 +1,91 @@
+package joinserver
+
+import "fmt"
+
+// Reason says why a join was refused. It is the log field, the metric label,
+// the event and the test expectation. The list only grows.
+type Reason uint8
+
+// The reasons, in the order in which they take precedence; but TooLate is found
+// before the commit, and hides what the commit would have found.
+const (
+	Malformed          Reason = iota + 1 // not 23 octets of a join-request of major version R1
+	UnknownDevice                        // nobody registered the DevEUI
+	DeviceDisabled                       // the node is switched off
+	NoPermission                         // the node is in no group, or its group is bound to no permission
+	PermissionDisabled                   // the join permission is switched off
+	WrongJoinEUI                         // the request names another JoinEUI than the permission
+	WrongBandPlan                        // no copy came on a join channel of the permission's band plan group
+	GatewayNotAllowed                    // no receiving gateway may serve the permission
+	BadMIC                               // the sender does not hold the root key
+	DevNonceReplayed                     // the DevNonce was used before, or went back
+	JoinNonceExhausted                   // all 2^24-1 JoinNonces of the device are used
+	RateLimited                          // too many failures of this device or gateway
+	TooLate                              // neither window can be reached any more
+	NoAirtime                            // no gateway that may serve it can send in either window
+	Overloaded                           // more requests than can be answered in time
+)
+
+var reasons = [...]struct{ text, remedy string }{
+	Malformed:          {"malformed", "the frame is no join-request of 23 octets; look at the device's radio stack"},
+	UnknownDevice:      {"unknown_device", "register the device: joingate node import, then AddNodeToGroup"},
+	DeviceDisabled:     {"device_disabled", "enable the node: UpdateNodeEnablingState or joingate node set --enabled=true"},
+	NoPermission:       {"no_permission", "put the node into a group and bind the group to a join permission"},
+	PermissionDisabled: {"permission_disabled", "enable the permission: UpdateOwnedLocalJoinPermissionEnablingState"},
+	WrongJoinEUI:       {"wrong_join_eui", "give device and join permission the same JoinEUI"},
+	WrongBandPlan:      {"wrong_band_plan", "compare the device's channels with joingate band show of the permission's group"},
+	GatewayNotAllowed:  {"gateway_not_allowed", "register the gateway with the permission's owner, enabled and in the permission's band plan group"},
+	BadMIC:             {"bad_mic", "compare the device's root key with the imported one"},
+	DevNonceReplayed:   {"dev_nonce_replayed", "the device repeats DevNonces: mend its counter, or joingate node reset-nonces"},
+	JoinNonceExhausted: {"join_nonce_exhausted", "the device joined 16,777,215 times: give it a new DevEUI and key"},
+	RateLimited:        {"rate_limited", "look for the cause of the failures before it"},
+	TooLate:            {"too_late", "look at the delay between gateway and server"},
+	NoAirtime:          {"no_airtime", "add gateways: the ones in reach are busy sending"},
+	Overloaded:         {"overloaded", "look at the server's load; the device tries again"},
+}
+
+// String gives the stable text of the reason.
+func (r Reason) String() string {
+	if r == 0 || int(r) >= len(reasons) {
+		return fmt.Sprintf("Reason(%d)", uint8(r))
+	}
+	return reasons[r].text
+}
+
+// Remedy tells an operator what to do about the reason.
+func (r Reason) Remedy() string {
+	if r == 0 || int(r) >= len(reasons) {
+		return ""
+	}
+	return reasons[r].remedy
+}
+
+// Reasons lists all reasons in their order of precedence.
+func Reasons() []Reason {
+	all := make([]Reason, 0, len(reasons)-1)
+	for r := Malformed; int(r) < len(reasons); r++ {
+		all = append(all, r)
+	}
+	return all
+}
+
+// Rejection is the refusal of a join: a value, not a fault.
+type Rejection struct {
+	Reason  Reason
+	DevEUI  EUI64
+	JoinEUI EUI64
+	Account AccountID // of the node; 0: not known
+	Detail  string    // what a person should know beyond the reason; may be empty
+}
+
+// Error gives reason, device and detail. Of a Malformed frame no device is known.
+func (r *Rejection) Error() string {
+	s := "join of " + r.DevEUI.String() + " refused: " + r.Reason.String()
+	if r.Reason == Malformed {
+		s = "join refused: " + r.Reason.String()
+	}
+	if r.Detail != "" {
+		s += " (" + r.Detail + ")"
+	}
+	return s
+}
