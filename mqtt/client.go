@@ -1,0 +1,218 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
+	"go.uber.org/zap"
+)
+
+// How the connection to the broker is kept. A broker that went away is noticed
+// within probeEvery + answerTimeout.
+const (
+	probeEvery    = time.Second
+	answerTimeout = 2500 * time.Millisecond // for an answer of the broker, and for a write
+	dialTimeout   = 5 * time.Second
+	firstPause    = 100 * time.Millisecond // before connecting again; doubles up to lastPause
+	lastPause     = 2 * time.Second
+	keepAlive     = 10 * time.Second
+	goodbye       = 250 // milliseconds for the last messages to leave
+
+	subscriptionQoS = 1 // at most: a bridge's QoS is kept
+)
+
+// client keeps a connection to the broker open. Each connection is a new one of
+// paho's clients with a clean session that subscribes for itself. So nothing is
+// left over from one connection to the next: no message is sent late because
+// it waited for the broker to come back.
+type client struct {
+	dial    *paho.ClientOptions
+	filters map[string]byte
+	broker  string // for people, without secrets
+	log     *zap.Logger
+
+	probeEvery, answerTimeout time.Duration // as the constants, but for tests
+
+	open    atomic.Pointer[openConnection] // nil: there is none
+	problem atomic.Pointer[error]          // why
+}
+
+type openConnection struct{ paho.Client }
+
+var errNotConnected = errors.New("not connected yet")
+
+// newClient checks the configuration. An error says what to change in it.
+func newClient(c Config) (*client, error) {
+	filters, err := subscriptions(c.Prefixes, c.ShareGroup)
+	if err != nil {
+		return nil, err
+	}
+	options, broker, err := c.Broker.options()
+	if err != nil {
+		return nil, err
+	}
+	client := &client{dial: options, filters: make(map[string]byte, len(filters)), broker: broker, log: c.Logger}
+	client.probeEvery, client.answerTimeout = probeEvery, answerTimeout
+	for _, filter := range filters {
+		client.filters[filter] = subscriptionQoS
+	}
+	client.down(errNotConnected)
+	return client, nil
+}
+
+// run connects, and connects again whenever the connection is lost, until ctx
+// is done. Messages go to receive, several at a time; it must not block.
+func (c *client) run(ctx context.Context, receive func(topic string, payload []byte, retained bool)) error {
+	pause := firstPause
+	for ctx.Err() == nil {
+		wasUp, err := c.connection(ctx, receive)
+		if ctx.Err() != nil {
+			break
+		}
+		c.down(err)
+		if wasUp {
+			pause = firstPause
+		}
+		sleep(ctx, pause/2+rand.N(pause/2)) // so that instances do not come all at once
+		pause = min(2*pause, lastPause)
+	}
+	c.down(context.Cause(ctx))
+	return nil
+}
+
+// connection serves one connection until it ends, and says why it ended and
+// whether it was ever of use.
+func (c *client) connection(ctx context.Context, receive func(string, []byte, bool)) (wasUp bool, err error) {
+	lost := make(chan error, 1)
+	options := *c.dial
+	options.SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
+		receive(m.Topic(), m.Payload(), m.Retained())
+	})
+	options.SetConnectionLostHandler(func(_ paho.Client, err error) { lost <- err })
+
+	connection := paho.NewClient(&options)
+	defer connection.Disconnect(goodbye)
+	if err := answered(ctx, connection.Connect(), 2*dialTimeout); err != nil {
+		return false, refusal(err)
+	}
+	if err := c.subscribe(ctx, connection); err != nil {
+		return false, err
+	}
+	c.up(connection)
+	defer c.open.Store(nil)
+	return true, c.watch(ctx, connection, lost)
+}
+
+// refusal says what to do about a broker that does not want this user.
+func refusal(err error) error {
+	if errors.Is(err, packets.ErrorRefusedNotAuthorised) || errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword) {
+		return fmt.Errorf("the broker refuses this user, look at [mqtt] username and password_file: %w", err)
+	}
+	return err
+}
+
+func (c *client) subscribe(ctx context.Context, connection paho.Client) error {
+	token := connection.SubscribeMultiple(c.filters, nil)
+	if err := answered(ctx, token, c.answerTimeout); err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	for filter, granted := range token.(*paho.SubscribeToken).Result() {
+		if granted > 2 { // 0x80, MQTT 3.1.1 section 3.9.3
+			return fmt.Errorf("the broker refuses the subscription to %s; allow this user to read it", filter)
+		}
+	}
+	return nil
+}
+
+// watch waits for the end of a connection. A broker that hangs does not close
+// it, so it is asked for a word every now and then: taking back a subscription
+// that there never was has no effect but the answer (MQTT 3.1.1 section 3.10.4).
+func (c *client) watch(ctx context.Context, connection paho.Client, lost <-chan error) error {
+	probe := time.NewTicker(c.probeEvery)
+	defer probe.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-lost:
+			return err
+		case <-probe.C:
+			if err := answered(ctx, connection.Unsubscribe("joingate/probe"), c.answerTimeout); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// up and down log what changes: a broker that stays away fills no log.
+func (c *client) up(connection paho.Client) {
+	c.problem.Store(nil)
+	c.open.Store(&openConnection{connection})
+	c.log.Info("connected to the MQTT broker", zap.String("broker", c.broker))
+}
+
+func (c *client) down(err error) {
+	before := c.problem.Swap(&err)
+	if news := before == nil || (*before).Error() != err.Error(); news && !errors.Is(err, errNotConnected) && !errors.Is(err, context.Canceled) {
+		c.log.Warn("no connection to the MQTT broker; will try again", zap.String("broker", c.broker), zap.Error(err))
+	}
+}
+
+// ready is nil while the connection is open and the events are subscribed to;
+// else it says why not.
+func (c *client) ready() error {
+	if open := c.open.Load(); open != nil && open.IsConnectionOpen() {
+		return nil
+	}
+	problem := errNotConnected
+	if p := c.problem.Load(); p != nil {
+		problem = *p
+	}
+	return fmt.Errorf("no connection to the MQTT broker %s: %w", c.broker, problem)
+}
+
+// publish hands a message over if the connection is open and fails at once if
+// it is not. With the connection lost before the broker has confirmed, the
+// receipt fails, and the message is not sent again.
+func (c *client) publish(topic string, qos byte, payload []byte) receipt {
+	open := c.open.Load()
+	if open == nil || !open.IsConnectionOpen() { // IsConnected would be true while it is not
+		return failedReceipt{c.ready()}
+	}
+	return open.Publish(topic, qos, false, payload)
+}
+
+// failedReceipt is that of a message that was not handed over.
+type failedReceipt struct{ err error }
+
+func (r failedReceipt) WaitTimeout(time.Duration) bool { return true }
+func (r failedReceipt) Error() error                   { return r.err }
+
+// answered waits for the broker's answer to an operation.
+func answered(ctx context.Context, token paho.Token, atMost time.Duration) error {
+	timer := time.NewTimer(atMost)
+	defer timer.Stop()
+	select {
+	case <-token.Done():
+		return token.Error()
+	case <-timer.C:
+		return fmt.Errorf("the broker did not answer within %s", atMost)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,118 @@
+package mqtt
+
+import (
+	"time"
+
+	"joingate/joinserver"
+)
+
+const (
+	// maxDownlinkID: bridges tell commands apart by their id modulo 65,536, over
+	// all their gateways. So ours have 16 bits; 0 makes a v3 bridge invent one.
+	maxDownlinkID = 1<<16 - 1
+	// ackLife is how long a bridge (3.14, 4.1) keeps a command to match a TX_ACK
+	// with. Until then its id is taken; after that no ack can come.
+	ackLife = 15 * time.Second
+)
+
+// flight is one downlink command: from before it is published until no ack of
+// it can come any more.
+type flight struct {
+	id       uint32
+	gateway  joinserver.EUI64
+	sending  *sending
+	launched time.Time
+	settled  bool // its outcome is known: by an ack, or it never left
+}
+
+// flights knows the commands whose acks may still come. It is a state machine
+// without a clock or lock of its own.
+//
+// Ids are given in turn and return in that order, so the id that comes next is
+// always the one that was used longest ago.
+type flights struct {
+	next  uint32 // id for the next launch
+	byID  map[uint32]*flight
+	order queue[*flight] // by launch
+}
+
+// newFlights begins with an id that should be drawn at random: another server on
+// the same bridge may be using ids, or this one before it was started again.
+func newFlights(firstID uint16) *flights {
+	return &flights{next: max(1, uint32(firstID)), byID: make(map[uint32]*flight)}
+}
+
+// launch gives a command its id. It is to be called before the command is
+// published, or a quick ack would meet a stranger. With all ids in use, the
+// oldest is used again: reused. Its ack may then be taken for the new one's.
+func (fs *flights) launch(now time.Time, gateway joinserver.EUI64, s *sending) (f *flight, reused bool) {
+	if len(fs.byID) == maxDownlinkID {
+		delete(fs.byID, fs.order.pop().id)
+		reused = true
+	}
+	f = &flight{id: fs.next, gateway: gateway, sending: s, launched: now}
+	fs.next = fs.next%maxDownlinkID + 1
+	fs.byID[f.id] = f
+	fs.order.push(f)
+	return f, reused
+}
+
+// landing says what an ack is about.
+type landing uint8
+
+const (
+	landedUnknown  landing = iota + 1 // no command of ours, or of long ago
+	landedAgain                       // its command was acknowledged before
+	landedAccepted                    // the gateway has queued the frame
+	landedRefused                     // the gateway will not send it
+)
+
+// land settles the flight that an ack is about. Acks may come twice, and another
+// server's on the same bridge may have our id.
+func (fs *flights) land(a ack) (*flight, landing) {
+	f, known := fs.byID[a.ID]
+	switch {
+	case !known || f.gateway != a.Gateway:
+		return nil, landedUnknown
+	case f.settled:
+		return f, landedAgain
+	}
+	f.settled = true
+	if a.ok() {
+		return f, landedAccepted
+	}
+	return f, landedRefused
+}
+
+// due forgets the flights whose ack can no longer come, and returns those that
+// nobody has acknowledged. What became of them is unknown: silence does not
+// prove that nothing was sent, so nothing is sent again.
+func (fs *flights) due(now time.Time) (silent []*flight) {
+	for fs.order.len() > 0 && !now.Before(fs.order.front().launched.Add(ackLife)) {
+		f := fs.order.pop()
+		delete(fs.byID, f.id)
+		if !f.settled {
+			silent = append(silent, f)
+		}
+	}
+	return silent
+}
+
+// nextDue is when due has something to do again; false: never, until a launch.
+func (fs *flights) nextDue() (time.Time, bool) {
+	if fs.order.len() == 0 {
+		return time.Time{}, false
+	}
+	return fs.order.front().launched.Add(ackLife), true
+}
+
+// mayHandOver reports whether a refusal that came now would send another
+// gateway's command.
+func (fs *flights) mayHandOver(now time.Time) bool {
+	for _, f := range fs.order.all() {
+		if !f.settled && f.sending.hasNext() && now.Before(f.sending.frame.rx2()) {
+			return true
+		}
+	}
+	return false
+}

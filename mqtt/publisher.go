@@ -1,0 +1,31 @@
+package mqtt
+
+import (
+	"errors"
+	"time"
+)
+
+// publisher is the connection to the broker as those see it who speak on it.
+type publisher interface {
+	// publish hands a message over and does not wait for the broker.
+	publish(topic string, qos byte, payload []byte) receipt
+}
+
+// receipt tells when a message has left (QoS 0) or the broker has it (QoS 1).
+type receipt interface {
+	// WaitTimeout reports whether the message got that far within the time, or
+	// failed to.
+	WaitTimeout(time.Duration) bool
+	// Error is the reason of the failure, once WaitTimeout has reported true.
+	Error() error
+}
+
+var errNoReceipt = errors.New("the broker did not take the message in time")
+
+// wait gives the outcome of a publish.
+func wait(r receipt, atMost time.Duration) error {
+	if !r.WaitTimeout(atMost) {
+		return errNoReceipt
+	}
+	return r.Error()
+}
