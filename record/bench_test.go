@@ -1,0 +1,92 @@
+package record_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"joingate/band"
+	"joingate/joinserver"
+	"joingate/record"
+)
+
+const provisioned = 100_000
+
+// BenchmarkCommit commits joins of 100,000 provisioned nodes, each device after
+// the other, so that every join is its device's first or one more.
+func BenchmarkCommit(b *testing.B) {
+	o := newSQLite(b).options
+	var batches atomic.Int64
+	o.Observe = func(int, time.Duration) { batches.Add(1) }
+	r := open(b, o)
+	p := newPlace(b, r)
+	p.importNodes(b, r, band.MAC1_0_3, 0, provisioned)
+	claims := claimsOf(b, r, p)
+	var next atomic.Int64
+	for _, c := range []struct {
+		name       string
+		goroutines int
+	}{{"alone", 1}, {"512", 512}, {"2048", 2048}} {
+		b.Run(c.name, func(b *testing.B) {
+			before := batches.Load()
+			b.ReportAllocs()
+			commitAll(b, r, claims, &next, c.goroutines)
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "joins/s")
+			b.ReportMetric(float64(b.N)/float64(batches.Load()-before), "joins/commit")
+		})
+	}
+}
+
+// claimsOf prepares one claim per device, so that making them is not measured.
+func claimsOf(b *testing.B, r *record.Record, p place) []joinserver.Claim {
+	model := p.claim(b, r, devEUI(0), 0, time.Now())
+	claims := make([]joinserver.Claim, provisioned)
+	for i := range claims {
+		claims[i] = model
+		claims[i].Policy.Node.DevEUI = devEUI(i)
+		claims[i].Request.DevEUI = devEUI(i)
+	}
+	return claims
+}
+
+func commitAll(b *testing.B, r *record.Record, claims []joinserver.Claim, next *atomic.Int64, goroutines int) {
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	for range goroutines {
+		all.Go(func() {
+			for left.Add(-1) >= 0 {
+				i := next.Add(1)
+				c := claims[i%provisioned]
+				c.Request.DevNonce = uint16(i / provisioned)
+				c.Deadline = time.Now().Add(time.Minute)
+				if _, err := r.Commit(context.Background(), c); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// BenchmarkPolicy reads the policies of devices in no order.
+func BenchmarkPolicy(b *testing.B) {
+	r := open(b, newSQLite(b).options)
+	p := newPlace(b, r)
+	p.importNodes(b, r, band.MAC1_0_3, 0, provisioned)
+	var next atomic.Int64
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := r.Policy(context.Background(), devEUI(int(next.Add(1)%provisioned))); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "policies/s")
+}

@@ -1,0 +1,112 @@
+package record
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"joingate/band"
+	"joingate/joinserver"
+	"joingate/keyring"
+)
+
+// policyStatements are what reading policies needs.
+type policyStatements struct{ policy, gateway *sql.Stmt }
+
+const (
+	sqlPolicy = `
+SELECT n.account_id, n.enabled, n.mac_version, n.sealed_app, n.sealed_nwk, n.version,
+       COALESCE(g.id, 0), COALESCE(g.version, 0),
+       COALESCE(p.id, 0), COALESCE(p.version, 0), COALESCE(p.type, ''), COALESCE(p.owner_id, 0), COALESCE(p.enabled, FALSE),
+       COALESCE(p.join_eui, '0000000000000000'), COALESCE(p.band_plan_group, 0), COALESCE(p.class_mode, ''), COALESCE(p.rx_delay_s, 0), p.data_rate
+FROM nodes n
+LEFT JOIN node_groups g ON g.id = n.group_id
+LEFT JOIN join_permissions p ON p.id = g.permission_id
+LEFT JOIN imports i ON i.id = n.import_id
+WHERE n.dev_eui = $1 AND (n.import_id IS NULL OR i.in_force)`
+	sqlGateway = `
+SELECT w.account_id, w.enabled, w.band_plan_group, a.roaming_gateways, w.version
+FROM gateways w JOIN accounts a ON a.id = w.account_id WHERE w.gw_eui = $1`
+)
+
+func preparePolicies(ctx context.Context, db *sql.DB) (*policyStatements, error) {
+	policy, err1 := db.PrepareContext(ctx, sqlPolicy)
+	gateway, err2 := db.PrepareContext(ctx, sqlGateway)
+	return &policyStatements{policy, gateway}, errors.Join(err1, err2)
+}
+
+// Policy implements joinserver.Policies from the truth.
+func (r *Record) Policy(ctx context.Context, device joinserver.EUI64) (joinserver.Policy, error) {
+	var (
+		policy       joinserver.Policy
+		n, g, p      = &policy.Node, &policy.Group, &policy.Permission
+		app, nwk     []byte
+		mac, joinEUI string
+		rxDelay      int64
+		dataRate     sql.NullInt64
+	)
+	n.DevEUI = device
+	err := r.policies.policy.QueryRowContext(ctx, device.String()).Scan(&n.Account, &n.Enabled, &mac, &app, &nwk, &n.Version,
+		&g.ID, &g.Version, &p.ID, &p.Version, &p.Type, &p.Owner, &p.Enabled, &joinEUI, &p.BandPlanGroup, &p.ClassMode, &rxDelay, &dataRate)
+	if errors.Is(err, sql.ErrNoRows) {
+		return joinserver.Policy{}, joinserver.ErrUnknownDevice
+	}
+	if err != nil {
+		return joinserver.Policy{}, fmt.Errorf("read policy of %s: %w", device, explain(err))
+	}
+	var err1, err2, err3 error
+	n.MACVersion, err1 = band.ParseMACVersion(mac)
+	n.Keys, err2 = r.openRootKeys(device, app, nwk)
+	p.JoinEUI, err3 = joinserver.ParseEUI64(joinEUI)
+	p.RxDelay, p.DataRate = time.Duration(rxDelay)*time.Second, dataRateOf(dataRate)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return joinserver.Policy{}, fmt.Errorf("record of %s: %w", device, err)
+	}
+	return policy, nil
+}
+
+// Gateways implements joinserver.Policies from the truth. A gateway in stock
+// belongs to nobody and is not registered.
+func (r *Record) Gateways(ctx context.Context, euis []joinserver.EUI64) ([]joinserver.Gateway, error) {
+	found := make([]joinserver.Gateway, 0, len(euis))
+	for _, eui := range euis {
+		g := joinserver.Gateway{EUI: eui}
+		err := r.policies.gateway.QueryRowContext(ctx, eui.String()).Scan(&g.Owner, &g.Enabled, &g.BandPlanGroup, &g.OpenToRoaming, &g.Version)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read gateway %s: %w", eui, explain(err))
+		}
+		found = append(found, g)
+	}
+	return found, nil
+}
+
+// A root key is sealed for its device and column: it opens nowhere else.
+func placeOf(device joinserver.EUI64, column string) string {
+	return "nodes." + column + " " + device.String()
+}
+
+func (r *Record) openRootKeys(device joinserver.EUI64, app, nwk []byte) (keyring.RootKeys, error) {
+	appKey, err1 := r.sealer.OpenKey(app, placeOf(device, "sealed_app"))
+	nwkKey, err2 := r.sealer.OpenKey(nwk, placeOf(device, "sealed_nwk"))
+	return keyring.RootKeys{App: appKey, Nwk: nwkKey}, errors.Join(err1, err2)
+}
+
+func dataRateOf(n sql.NullInt64) *band.DataRate {
+	if !n.Valid {
+		return nil
+	}
+	rate := band.DataRate(n.Int64)
+	return &rate
+}
+
+func dataRateNumber(rate *band.DataRate) sql.NullInt64 {
+	if rate == nil {
+		return sql.NullInt64{}
+	}
+	return sql.NullInt64{Int64: int64(*rate), Valid: true}
+}
