@@ -213,18 +213,23 @@ func deleteGateway(c call, tx WideTx) (any, error) {
 
 // GatewayChanged records that a gateway came online or went offline, and tells
 // its account when it went offline. A gateway that nobody holds, and a state that
-// is known, change nothing.
+// is known, change nothing and write nothing: anybody may invent gateway ids.
 func (s *Server) GatewayChanged(ctx context.Context, state joinserver.GatewayState) error {
+	news := false
+	err := s.Record.View(ctx, func(tx Tx) (err error) {
+		_, news, err = changes(tx, state)
+		return err
+	})
+	if err != nil || !news {
+		return err
+	}
 	write := joinserver.Write{Action: "GatewayStateChanged", At: s.Now()}
 	return s.Record.Update(ctx, write, func(tx Tx) error {
-		wide, whole := widen(tx)
-		if !whole {
-			return nil
-		}
-		g, known, err := knownGateway(wide, state.EUI)
-		if err != nil || !known || g.Owner == 0 || g.Online == state.Online {
+		g, news, err := changes(tx, state)
+		if err != nil || !news {
 			return err
 		}
+		wide, _ := widen(tx)
 		if err := wide.SetGatewayState(state); err != nil || state.Online {
 			return err
 		}
@@ -233,4 +238,14 @@ func (s *Server) GatewayChanged(ctx context.Context, state joinserver.GatewaySta
 		})
 		return err
 	})
+}
+
+// changes reports whether the state is news of a gateway that an account holds.
+func changes(tx Tx, state joinserver.GatewayState) (g joinserver.GatewayInfo, news bool, err error) {
+	wide, whole := widen(tx)
+	if !whole {
+		return g, false, nil
+	}
+	g, known, err := knownGateway(wide, state.EUI)
+	return g, err == nil && known && g.Owner != 0 && g.Online != state.Online, err
 }
