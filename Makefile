@@ -1,0 +1,47 @@
+# make test is what a change has to pass; the other targets are parts of it, or
+# take longer.
+
+GO       ?= go
+GOFUMPT  := mvdan.cc/gofumpt@v0.9.1
+STATIC   := honnef.co/go/tools/cmd/staticcheck@v0.6.1
+FUZZTIME ?= 30s
+
+# Debian packages that tests start servers from.
+PACKAGES := mosquitto
+
+.PHONY: test build lint unit packages bench fuzz golden
+
+test: packages lint unit
+
+build:
+	$(GO) build -trimpath -o bin/joingate ./cmd/joingate
+
+# Installs what is missing, if the user may. Tests that need a program which is
+# not there are left out, and the list of them is printed.
+packages:
+	@deploy/install-test-packages $(PACKAGES)
+
+lint:
+	@out=$$($(GO) run $(GOFUMPT) -l .); if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATIC) ./...
+	$(GO) mod tidy -diff
+
+unit:
+	$(GO) test -race -timeout 15m ./...
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# Each fuzz target for FUZZTIME.
+fuzz:
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "== $$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+# Writes the golden files anew; look at the difference before it is committed.
+golden:
+	$(GO) test ./band ./config ./joinserver -update

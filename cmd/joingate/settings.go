@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"joingate/band"
+	"joingate/config"
+	"joingate/joinserver"
+	"joingate/keyring"
+	"joingate/record"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// loadConfig reads the configuration that --config or JOINGATE_CONFIG names.
+func (p *program) loadConfig() (config.Config, error) {
+	file := p.configFile
+	if file == "" {
+		file = p.variable("JOINGATE_CONFIG")
+	}
+	return config.Load(file, p.environ)
+}
+
+// variable gives an environment variable, "" when it is not set.
+func (p *program) variable(name string) string {
+	for _, v := range p.environ {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// openRecord opens the record of the configuration; the first program to do so
+// makes it, and its key file.
+func openRecord(ctx context.Context, c config.Config, observe func(int, time.Duration)) (*record.Record, error) {
+	path, ok := c.Record.SQLitePath(c.DataDir)
+	if !ok {
+		return nil, fmt.Errorf("record.url %q: this version keeps the record in SQLite only: use \"sqlite:FILE\"", c.Record.URL)
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("record.url %q: %s is a directory: name a file", c.Record.URL, path)
+	}
+	if err := makePrivate(c.DataDir); err != nil {
+		return nil, err
+	}
+	kek, err := keyring.LoadKEK(c.Keys.KEKPath(c.DataDir), !exists(path))
+	if err != nil {
+		return nil, err
+	}
+	return record.Open(ctx, record.Options{SQLitePath: path, KEK: kek, Observe: observe})
+}
+
+// withRecord runs one command on the record. It works beside a server that runs.
+func (p *program) withRecord(ctx context.Context, fn func(config.Config, *record.Record) error) error {
+	c, err := p.loadConfig()
+	if err != nil {
+		return err
+	}
+	r, err := openRecord(ctx, c, nil)
+	if err != nil {
+		return err
+	}
+	if err := fn(c, r); err != nil {
+		_ = r.Close() // the command's error is the one that counts
+		return err
+	}
+	return r.Close()
+}
+
+// operator signs the audit line of a command.
+func operator(action string) joinserver.Write {
+	name := "operator"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	return joinserver.Write{User: name, From: "command line", Action: action, At: time.Now()}
+}
+
+// bandGroups gives the band plan groups in force: the built-in ones and the
+// operator's own.
+func bandGroups(c config.Config) (*band.Groups, error) {
+	var own []band.Config
+	if err := c.DecodeBandPlanGroups(&own); err != nil {
+		return nil, err
+	}
+	return band.Standard().With(own...)
+}
+
+// newLog writes to stderr, so that standard output stays for what was asked.
+func (p *program) newLog(c config.Log) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(c.Level)
+	if err != nil {
+		return nil, err
+	}
+	form := zap.NewProductionEncoderConfig()
+	form.EncodeTime = zapcore.ISO8601TimeEncoder
+	form.EncodeDuration = zapcore.StringDurationEncoder
+	encoder := zapcore.NewJSONEncoder(form)
+	if c.Format == "console" {
+		encoder = zapcore.NewConsoleEncoder(form)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(p.stderr)), level)), nil
+}
+
+// exists reports whether a file is there.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// makePrivate makes a folder that only its owner can look into.
+func makePrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	return nil
+}
