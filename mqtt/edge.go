@@ -156,9 +156,10 @@ func (e *Edge) Ready() error { return e.client.ready() }
 func (e *Edge) Rejects() []Reject { return e.reporter.rejects() }
 
 // Drain takes no more joins and returns when those under way are finished: their
-// windows have passed, their join-accepts are sent, and no refusal is to come
-// that would have to be handed over. Run goes on meanwhile. It returns early when
-// ctx is done.
+// windows have passed, and their join-accepts have been acknowledged, or RX2 is
+// over. Without the ack a broker that closes next, as the embedded one does,
+// could take the command with it. Run goes on meanwhile. Drain returns early
+// when ctx is done.
 func (e *Edge) Drain(ctx context.Context) {
 	e.pipeline.drain()
 	look := time.NewTicker(10 * time.Millisecond)

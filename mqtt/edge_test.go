@@ -261,8 +261,12 @@ func TestDrain(t *testing.T) {
 	}
 	b.refuse(t)
 	b.refuse(t)
+	if b.idle() {
+		t.Fatal("drained while the last command may not have arrived")
+	}
+	b.refuse(t)
 	if !b.idle() {
-		t.Error("not drained although the last gateway was tried")
+		t.Error("not drained although the last gateway has answered")
 	}
 	b.wantJoins(t, "refused", "overloaded", 0)
 

@@ -106,11 +106,12 @@ func (fs *flights) nextDue() (time.Time, bool) {
 	return fs.order.front().launched.Add(ackLife), true
 }
 
-// mayHandOver reports whether a refusal that came now would send another
-// gateway's command.
-func (fs *flights) mayHandOver(now time.Time) bool {
+// underWay reports whether a gateway has still to say what becomes of a command
+// before its RX2. Only the ack proves that the command got there, and a refusal
+// may send another gateway's.
+func (fs *flights) underWay(now time.Time) bool {
 	for _, f := range fs.order.all() {
-		if !f.settled && f.sending.hasNext() && now.Before(f.sending.frame.rx2()) {
+		if !f.settled && now.Before(f.sending.frame.rx2()) {
 			return true
 		}
 	}

@@ -168,11 +168,11 @@ func (t *transmitter) tick(now time.Time) (time.Time, bool) {
 	return t.flights.nextDue()
 }
 
-// idle reports whether no refusal that may still come would have to be acted on.
+// idle reports whether every command has arrived, or its time is over.
 func (t *transmitter) idle(now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return !t.flights.mayHandOver(now)
+	return !t.flights.underWay(now)
 }
 
 // open counts the commands whose acks may still come.

@@ -24,7 +24,8 @@ func TestKill(t *testing.T) {
 	check(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	url := "mqtt://" + b.Addr().String()
-	m := newMachine(t, "JOINGATE_MQTT__URL="+url)
+	// A NetID of type 6 has 1,024 DevAddrs: the joins go round in them.
+	m := newMachine(t, "JOINGATE_MQTT__URL="+url, "JOINGATE_NETWORK__NET_ID=c00001")
 	d := m.serve()
 	c, _ := d.site(gatewayA, gatewayB, gatewayC)
 	var devices []device
@@ -43,6 +44,7 @@ func TestKill(t *testing.T) {
 		d = m.serve()
 		s.replayAnswered(d)
 	}
+	s.joinAll()
 	s.joinAll()
 	record := openDatabase(t, d.record)
 	record.awaitDelivery()

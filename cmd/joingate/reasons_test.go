@@ -78,8 +78,9 @@ type forbiddingWorld struct {
 
 func newForbiddingWorld(d *daemon) forbiddingWorld {
 	w := forbiddingWorld{
-		daemon: d, good: newDevice(1, "1.0.3"), off: newDevice(2, "1.0.3"), loose: newDevice(3, "1.0.2"), unbound: newDevice(4, "1.1"),
-		forbidden: newDevice(5, "1.0.3"), exhausted: newDevice(6, "1.0.4"), counted: newDevice(7, "1.1").counting(5), drawn: newDevice(8, "1.0.2").counting(7000),
+		daemon: d, good: newDevice(1, "1.0.3"), off: newDevice(2, "1.0.3"), loose: newDevice(3, "1.0.2"),
+		unbound: newDevice(4, "1.1"), forbidden: newDevice(5, "1.0.3"), exhausted: newDevice(6, "1.0.4"),
+		counted: newDevice(7, "1.1").counting(5), drawn: newDevice(8, "1.0.2").counting(7000),
 	}
 	w.acme, _ = d.site(gatewayA)
 	forbidden := w.acme.permission("forbidden", "101")
