@@ -9,11 +9,11 @@ import (
 // bulkSizes are the numbers of rows that a bulk statement is prepared for, from
 // many to one. One statement over many rows costs a fraction of many statements,
 // and on a network one round trip instead of many.
-var bulkSizes = [...]int{32, 8, 1}
+var bulkSizes = [...]int{16, 4, 1}
 
 // maxBulkArgs bounds the arguments of one statement of several rows: the SQLite
 // driver looks through all of them for each.
-const maxBulkArgs = 160
+const maxBulkArgs = 96
 
 // bulk is a statement that takes any number of rows as its arguments.
 type bulk struct {

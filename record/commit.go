@@ -1,11 +1,14 @@
 package record
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"time"
 
 	"joingate/joinserver"
@@ -13,7 +16,7 @@ import (
 
 // maxBatch bounds how many joins share one transaction: enough to make the
 // price of a disk sync small, few enough that none waits long for the others.
-const maxBatch = 512
+const maxBatch = 1024
 
 // pendingJoin is a claim on its way through a group commit.
 type pendingJoin struct {
@@ -30,6 +33,11 @@ type pendingJoin struct {
 // A claim that is under way is decided even if ctx ends: whoever waits for it
 // learns that it is not to be sent.
 func (r *Record) Commit(ctx context.Context, c joinserver.Claim) (joinserver.Grant, error) {
+	select {
+	case <-r.stop: // nobody is let in any more, so that those who wait come to an end
+		return joinserver.Grant{}, ErrClosed
+	default:
+	}
 	p := &pendingJoin{claim: c, done: make(chan struct{})}
 	select {
 	case r.commits <- p:
@@ -49,31 +57,33 @@ func (r *Record) Commit(ctx context.Context, c joinserver.Claim) (joinserver.Gra
 // ErrClosed says that the record was closed before the join came to it.
 var ErrClosed = errors.New("record is closed")
 
-// commitLoop gathers the claims that wait and commits them together.
+// commitLoop gathers the claims that wait and commits them together. When it has
+// not been idle for a while, it gives way to other programs.
 func (r *Record) commitLoop() {
-	idle := time.Now()
-	for {
+	for idle := time.Now(); ; {
+		var p *pendingJoin
 		select {
-		case p := <-r.commits:
-			r.commitBatch(r.gather(p))
-			if time.Since(idle) > longestHold {
-				giveWay()
-				idle = time.Now()
-			}
-			continue
+		case p = <-r.commits:
 		default:
-		}
-		select {
-		case p := <-r.commits:
+			select {
+			case p = <-r.commits:
+			case <-r.stop:
+				return
+			}
 			idle = time.Now()
-			r.commitBatch(r.gather(p))
-		case <-r.stop:
-			return
+		}
+		r.commitBatch(r.gather(p))
+		if time.Since(idle) > longestHold {
+			giveWay()
+			idle = time.Now()
 		}
 	}
 }
 
+// gather takes the claims that wait. Those which the last commit has woken get the
+// processor first: of a storm, most come again at once.
 func (r *Record) gather(first *pendingJoin) []*pendingJoin {
+	runtime.Gosched()
 	batch := []*pendingJoin{first}
 	for len(batch) < maxBatch {
 		select {
@@ -95,6 +105,9 @@ func (r *Record) commitBatch(batch []*pendingJoin) {
 		shared, err = r.decideBatch(tx, batch)
 		return err
 	})
+	if err == nil {
+		r.sharedAddresses.Add(shared)
+	}
 	granted := false
 	for _, p := range batch {
 		if err != nil {
@@ -108,7 +121,6 @@ func (r *Record) commitBatch(batch []*pendingJoin) {
 	}
 	r.observe(len(batch), r.now().Sub(start))
 	if granted {
-		r.sharedAddresses.Add(shared)
 		r.signalOutbox()
 	}
 }
@@ -133,7 +145,8 @@ func (r *Record) decideBatch(tx *sql.Tx, batch []*pendingJoin) (shared uint64, e
 	return shared, nil
 }
 
-// distinctDevices splits off the claims of devices that were split off already.
+// distinctDevices splits off the claims of devices that were split off already,
+// and puts the first ones in the order in which their rows lie on disk.
 func distinctDevices(claims []*pendingJoin) (first, again []*pendingJoin) {
 	seen := make(map[joinserver.EUI64]bool, len(claims))
 	first = make([]*pendingJoin, 0, len(claims))
@@ -145,6 +158,9 @@ func distinctDevices(claims []*pendingJoin) (first, again []*pendingJoin) {
 			first = append(first, p)
 		}
 	}
+	slices.SortFunc(first, func(a, b *pendingJoin) int {
+		return bytes.Compare(a.claim.Request.DevEUI[:], b.claim.Request.DevEUI[:])
+	})
 	return first, again
 }
 

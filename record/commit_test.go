@@ -97,8 +97,10 @@ func TestOutbox(t *testing.T) {
 		w.importNodes(t, w.r, band.MAC1_0_3, 0, 5)
 		for i := range 5 {
 			w.mustJoin(t, devEUI(i), 1)
-			w.clock.advance(-time.Second) // events keep their order all the same
+			w.clock.advance(-time.Second) // events keep their place all the same
 		}
+		w.clock.set(noon.Add(time.Second))
+		w.mustJoin(t, devEUI(0), 2) // the lowest DevEUI of all
 		<-w.r.Notify()
 		ctx := context.Background()
 		first := must[[]joinserver.OutboxEvent](t)(w.r.Pending(ctx, 2))
@@ -108,12 +110,13 @@ func TestOutbox(t *testing.T) {
 		check(t, w.r.Delivered(ctx, first))
 		check(t, w.r.Delivered(ctx, first)) // twice does no harm
 		rest := must[[]joinserver.OutboxEvent](t)(w.r.Pending(ctx, 10))
-		if len(rest) != 3 {
-			t.Fatalf("%d events left, not 3", len(rest))
+		if len(rest) != 4 {
+			t.Fatalf("%d events left, not 4", len(rest))
 		}
-		w.mustJoin(t, devEUI(0), 2) // by a clock that is earlier than that of the others
-		again := must[[]joinserver.OutboxEvent](t)(w.r.Pending(ctx, 10))
-		for _, e := range again {
+		if last := rest[3]; last.DevEUI != devEUI(0) || last.JoinNonce != 2 {
+			t.Errorf("the last event is %s with JoinNonce %d, not that of the last join", last.DevEUI, last.JoinNonce)
+		}
+		for _, e := range rest[:3] {
 			if e.CommittedMillis != noon.UnixMilli() {
 				t.Errorf("an event has the place of %v: events overtake each other when the clock goes back", time.UnixMilli(e.CommittedMillis))
 			}
@@ -283,6 +286,9 @@ func TestLateCopy(t *testing.T) {
 			return tx.UpdateAccount(joinserver.Account{ID: owner, Name: "owner"})
 		})
 		w.refuses(t, copied, "late copy")
+		update(t, w.r, func(tx *record.Tx) error { return tx.DeleteNode(devEUI(0)) })
+		w.refuses(t, copied, "late copy")
+		w.importNodes(t, w.r, band.MAC1_0_4, 0, 1)
 		w.clock.advance(time.Millisecond)
 		fresh := w.claim(t, w.r, devEUI(0), 4, w.clock.now())
 		w.refuses(t, fresh, "dev_nonce_replayed")
@@ -430,6 +436,49 @@ func TestCommitAfterCloseAndWithEndedContext(t *testing.T) {
 		cancel()
 		if _, err := r.Commit(ended, claim); err == nil {
 			t.Error("commit with an ended context granted")
+		}
+	})
+}
+
+// Close in the middle of a storm: what was granted is on record, the rest knows
+// that it was not.
+func TestCloseInAStorm(t *testing.T) {
+	onEngines(t, func(t *testing.T, w *world) {
+		const devices = 64
+		w.importNodes(t, w.r, band.MAC1_0_3, 0, devices)
+		r := must[*record.Record](t)(record.Open(context.Background(), w.store.options))
+		claims := make([]joinserver.Claim, devices)
+		for i := range claims {
+			claims[i] = w.claim(t, w.r, devEUI(i), 0, w.clock.now())
+		}
+		var granted atomic.Int64
+		closing := make(chan struct{})
+		var once sync.Once
+		var all sync.WaitGroup
+		for i := range claims {
+			all.Go(func() {
+				c := claims[i]
+				for ; ; c.Request.DevNonce++ {
+					_, err := r.Commit(context.Background(), c)
+					if errors.Is(err, record.ErrClosed) {
+						return
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if granted.Add(1) > 3*devices {
+						once.Do(func() { close(closing) })
+					}
+				}
+			})
+		}
+		<-closing
+		check(t, r.Close())
+		check(t, r.Close()) // twice does no harm
+		all.Wait()
+		if n := one[int64](t, w.store.raw(t), `SELECT COUNT(*) FROM dev_nonces`); n != granted.Load() {
+			t.Errorf("%d joins on record, %d granted", n, granted.Load())
 		}
 	})
 }

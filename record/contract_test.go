@@ -86,7 +86,10 @@ type store struct {
 
 func newSQLite(t testing.TB) store {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "joingate.db")
+	return sqliteAt(filepath.Join(t.TempDir(), "joingate.db"))
+}
+
+func sqliteAt(path string) store {
 	return store{
 		options: record.Options{SQLitePath: path, KEK: kekOf("test")},
 		raw: func(t testing.TB) *sql.DB {

@@ -3,6 +3,7 @@ package record_test
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"os"
@@ -33,17 +34,17 @@ func TestKilledWhileCommitting(t *testing.T) {
 	seen := map[string]bool{} // DevEUI and JoinNonce of all grants
 	for life := range 3 {
 		grants := runUntilKilled(t, w.store.options.SQLitePath, 10_000*life, 150+100*life)
+		db := w.store.raw(t)
 		for _, g := range grants {
 			if seen[g.device+" "+g.joinNonce] {
 				t.Errorf("%s has got JoinNonce %s twice", g.device, g.joinNonce)
 			}
 			seen[g.device+" "+g.joinNonce] = true
-			w.mustHold(t, g)
+			mustHold(t, db, g)
 		}
 		for i := range crashDevices { // the record works on, for a program that was there and for a new one
 			w.mustJoin(t, devEUI(i), uint16(60_000+life))
 		}
-		db := w.store.raw(t)
 		if n := one[int](t, db, `SELECT (SELECT COUNT(*) FROM outbox) - (SELECT COUNT(*) FROM dev_nonces)`); n != 0 {
 			t.Errorf("join events and DevNonces differ by %d", n)
 		}
@@ -56,11 +57,10 @@ func TestKilledWhileCommitting(t *testing.T) {
 // grantLine is a grant as the child printed it.
 type grantLine struct{ device, devNonce, joinNonce, devAddr string }
 
-func (w *world) mustHold(t *testing.T, g grantLine) {
+func mustHold(t *testing.T, db *sql.DB, g grantLine) {
 	t.Helper()
 	devNonce := must[int](t)(strconv.Atoi(g.devNonce))
 	joinNonce := must[int](t)(strconv.Atoi(g.joinNonce))
-	db := w.store.raw(t)
 	if n := one[int](t, db, `SELECT COUNT(*) FROM dev_nonces WHERE dev_eui = $1 AND dev_nonce = $2`, g.device, devNonce); n != 1 {
 		t.Errorf("DevNonce of %+v is not on record", g)
 	}

@@ -3,7 +3,24 @@ package record
 import (
 	"context"
 	"strconv"
+
+	"joingate/joinserver"
 )
+
+// CommitTogether commits the claims in one transaction. No other commits may be
+// under way.
+func (r *Record) CommitTogether(claims []joinserver.Claim) ([]joinserver.Grant, []error) {
+	batch := make([]*pendingJoin, len(claims))
+	for i, c := range claims {
+		batch[i] = &pendingJoin{claim: c, done: make(chan struct{})}
+	}
+	r.commitBatch(batch)
+	grants, errs := make([]joinserver.Grant, len(claims)), make([]error, len(claims))
+	for i, p := range batch {
+		grants[i], errs[i] = p.grant, p.err
+	}
+	return grants, errs
+}
 
 // LimitPages is a full disk: the record gets no more pages than this many beyond
 // those it has. A negative number takes the limit away.

@@ -133,6 +133,38 @@ func TestImportsMeet(t *testing.T) {
 	})
 }
 
+// An import that lost devices to another one, which is still at it, is not in
+// force with the rest of them.
+func TestImportLosesDevices(t *testing.T) {
+	onEngines(t, func(t *testing.T, w *world) {
+		nodes := w.nodes(t, band.MAC1_0_3, 0, 600)
+		took, goOn, second := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		first := w.r.ImportNodes(context.Background(), operator, nodes, func(staged int) {
+			if staged < len(nodes) {
+				return
+			}
+			go func() {
+				second <- w.r.ImportNodes(context.Background(), operator, nodes[:10], func(int) {
+					close(took)
+					<-goOn
+				})
+			}()
+			<-took
+		})
+		if first == nil || !strings.Contains(first.Error(), "another import took over 10 of the devices") {
+			t.Errorf("the first import: %v", first)
+		}
+		if n := w.nodeCount(t); n != 0 {
+			t.Errorf("%d nodes of a failed import in force", n)
+		}
+		close(goOn)
+		check(t, <-second)
+		if n := w.nodeCount(t); n != 10 {
+			t.Errorf("%d nodes in force, not 10", n)
+		}
+	})
+}
+
 // An import does not stop the joins, and another program's neither.
 func TestImportWhileJoinsGoOn(t *testing.T) {
 	onEngines(t, func(t *testing.T, w *world) {

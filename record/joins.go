@@ -3,24 +3,27 @@ package record
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 
 	"joingate/joinserver"
 )
 
-// joinStatements are the statements of a round of joins.
-type joinStatements struct{ state, nonces, sessions, events bulk }
+// joinStatements are the statements of a round of joins, and of the delivery of
+// its events.
+type joinStatements struct{ state, nonces, sessions, events, delivered bulk }
 
 const (
 	// The versions are looked up along the links that the policy went, so that a
 	// node which left its group, or a group which lost its permission, shows as 0.
-	// Every claim gives one row: column1 is its place in the round.
+	// Every claim gives one row: column1 is its place in the round. The highest
+	// DevNonce is asked for where it counts.
 	sqlJoinState = `
 SELECT c.column1, COALESCE(n.version, 0), COALESCE(g.version, 0), COALESCE(p.version, 0), COALESCE(w.version, 0),
        COALESCE(s0.join_nonce, 0), COALESCE(s0.dev_addr, -1), COALESCE(s1.join_nonce, 0), COALESCE(s1.dev_addr, -1),
        u.mic IS NOT NULL, COALESCE(u.mic, 0), COALESCE(u.answer_until_ms, 0),
-       COALESCE((SELECT MAX(h.dev_nonce) FROM dev_nonces h WHERE h.dev_eui = c.column2 AND h.join_eui = c.column3), -1)
+       CASE WHEN n.mac_version IN ('1.0.4', '1.1')
+            THEN COALESCE((SELECT MAX(h.dev_nonce) FROM dev_nonces h WHERE h.dev_eui = c.column2 AND h.join_eui = c.column3), -1)
+            ELSE -1 END
 FROM (VALUES {rows}) c
 LEFT JOIN nodes n ON n.dev_eui = c.column2
 LEFT JOIN node_groups g ON g.id = n.group_id
@@ -48,16 +51,29 @@ ON CONFLICT (dev_eui, slot) DO UPDATE SET
 
 	sqlOutbox    = `INSERT INTO outbox (committed_ms, dev_eui, join_nonce, account_id, payload) VALUES {rows}`
 	sqlOutboxRow = `(?, ?, ?, ?, ?)`
+
+	sqlDelivered    = `DELETE FROM outbox WHERE (committed_ms, dev_eui, join_nonce) IN (VALUES {rows})`
+	sqlDeliveredRow = `(CAST(? AS BIGINT), ?, CAST(? AS BIGINT))`
 )
 
 func prepareJoins(ctx context.Context, db *sql.DB) (*joinStatements, error) {
-	var err1, err2, err3, err4 error
 	s := &joinStatements{}
-	s.state, err1 = prepareBulk(ctx, db, sqlJoinState, sqlJoinStateRow)
-	s.nonces, err2 = prepareBulk(ctx, db, sqlDevNonce, sqlDevNonceRow)
-	s.sessions, err3 = prepareBulk(ctx, db, sqlSession, sqlSessionRow)
-	s.events, err4 = prepareBulk(ctx, db, sqlOutbox, sqlOutboxRow)
-	return s, errors.Join(err1, err2, err3, err4)
+	for _, st := range []struct {
+		to        *bulk
+		text, row string
+	}{
+		{&s.state, sqlJoinState, sqlJoinStateRow},
+		{&s.nonces, sqlDevNonce, sqlDevNonceRow},
+		{&s.sessions, sqlSession, sqlSessionRow},
+		{&s.events, sqlOutbox, sqlOutboxRow},
+		{&s.delivered, sqlDelivered, sqlDeliveredRow},
+	} {
+		var err error
+		if *st.to, err = prepareBulk(ctx, db, st.text, st.row); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // read gets what decides each of the claims.

@@ -148,6 +148,20 @@ func (tx *Tx) ResetNonces(device joinserver.EUI64) error {
 	return err
 }
 
+// ResetNoncesOfPermission does the same for all devices that join by a permission,
+// and tells how many they are. ErrNotFound.
+func (tx *Tx) ResetNoncesOfPermission(permission int64) (devices int64, err error) {
+	if _, err := tx.Permission(permission); err != nil {
+		return 0, err
+	}
+	const joining = ` FROM nodes n JOIN node_groups g ON g.id = n.group_id WHERE g.permission_id = $1 AND ` + inForce
+	if err := tx.row(`SELECT COUNT(*)`+joining, permission).Scan(&devices); err != nil {
+		return 0, err
+	}
+	_, err = tx.exec(`DELETE FROM dev_nonces WHERE dev_eui IN (SELECT n.dev_eui`+joining+`)`, permission)
+	return devices, err
+}
+
 // DeleteNode forgets a device and ends its sessions. Its DevNonces and its
 // JoinNonce are kept for when it is registered again. ErrNotFound.
 func (tx *Tx) DeleteNode(device joinserver.EUI64) error {
@@ -161,8 +175,12 @@ func (tx *Tx) DeleteNode(device joinserver.EUI64) error {
 	return err
 }
 
+// ErrKeysDoNotFit says that a device has not the root keys of the version that it
+// should be set to.
+var ErrKeysDoNotFit = errors.New("a 1.1 device has an app_key and a nwk_key, an older one only an app_key: import it again with the keys of that version")
+
 // SetNode changes version and enabling state of a device; nil leaves one as it
-// is. ErrNotFound.
+// is. ErrNotFound, ErrKeysDoNotFit.
 func (tx *Tx) SetNode(device joinserver.EUI64, version *joinserver.MACVersion, enabled *bool) error {
 	if err := tx.mustHaveNode(device); err != nil {
 		return err
@@ -170,6 +188,13 @@ func (tx *Tx) SetNode(device joinserver.EUI64, version *joinserver.MACVersion, e
 	var mac sql.NullString
 	if version != nil {
 		mac = sql.NullString{String: version.String(), Valid: true}
+		var hasNwkKey bool
+		if err := tx.row(`SELECT sealed_nwk IS NOT NULL FROM nodes WHERE dev_eui = $1`, device.String()).Scan(&hasNwkKey); err != nil {
+			return err
+		}
+		if hasNwkKey != (*version >= band.MAC1_1) {
+			return ErrKeysDoNotFit
+		}
 	}
 	return tx.mustChange(`
 UPDATE nodes SET version = $1, mac_version = COALESCE($2, mac_version), enabled = COALESCE($3, enabled) WHERE dev_eui = $4`,

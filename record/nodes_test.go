@@ -36,6 +36,12 @@ func TestDevices(t *testing.T) {
 		if got := device(0); !reflect.DeepEqual(got, want) {
 			t.Errorf("a device that joined twice reads %+v", got)
 		}
+		w.mustJoin(t, euis[5], 1)
+		update(t, w.r, func(tx *record.Tx) error { return tx.DeleteNode(euis[5]) })
+		check(t, w.r.ImportNodes(context.Background(), operator, []record.NewNode{{DevEUI: euis[5], MACVersion: band.MAC1_0_3, Account: owner, GroupID: w.group}}, func(int) {}))
+		if got := device(5); got.DevAddr != nil || got.LastJoinMillis != 0 {
+			t.Errorf("a device imported again has the session of the former one: %+v", got)
+		}
 		update(t, w.r, func(tx *record.Tx) error {
 			d, err := tx.Device(euis[1])
 			check(t, err)

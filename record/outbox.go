@@ -45,17 +45,9 @@ ORDER BY committed_ms, dev_eui, join_nonce LIMIT $1`, limit)
 // Delivered takes events off the outbox. Those of a transaction that fails are
 // delivered once more.
 func (r *Record) Delivered(ctx context.Context, events []joinserver.OutboxEvent) error {
-	return r.inTransaction(ctx, func(tx *sql.Tx) error {
-		del, err := tx.PrepareContext(ctx, `DELETE FROM outbox WHERE committed_ms = $1 AND dev_eui = $2 AND join_nonce = $3`)
-		if err != nil {
-			return err
-		}
-		defer del.Close()
-		for _, e := range events {
-			if _, err := del.ExecContext(ctx, e.CommittedMillis, e.DevEUI.String(), e.JoinNonce); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	args := make([]any, 0, len(events)*r.joins.delivered.columns)
+	for _, e := range events {
+		args = append(args, e.CommittedMillis, e.DevEUI.String(), int64(e.JoinNonce))
+	}
+	return r.inTransaction(ctx, func(tx *sql.Tx) error { return r.joins.delivered.exec(tx, args) })
 }

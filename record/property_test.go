@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -71,6 +72,9 @@ func TestNonceRules(t *testing.T) {
 					update(t, w.r, func(tx *record.Tx) error { return tx.DeleteNode(devEUI(device)) })
 					w.importNodes(t, w.r, d.version, device, device+1)
 				case "version":
+					if d.version == band.MAC1_1 { // has other keys
+						continue
+					}
 					d.version = rapid.SampledFrom([]joinserver.MACVersion{band.MAC1_0_3, band.MAC1_0_4}).Draw(rt, "version")
 					update(t, w.r, func(tx *record.Tx) error { return tx.SetNode(devEUI(device), &d.version, nil) })
 				}
@@ -141,20 +145,22 @@ func TestDevAddrUniqueness(t *testing.T) {
 	})
 }
 
+// joinAtOnce commits one join of each device from first to before end together.
+// They came with one import, so that their policies are alike.
 func joinAtOnce(t *testing.T, w *world, id joinserver.NetID, first, end int, devNonce uint16) []joinserver.DevAddr {
+	t.Helper()
 	claims := make([]joinserver.Claim, end-first)
+	model := w.claim(t, w.r, devEUI(first), devNonce, w.clock.now())
 	for i := range claims {
-		claims[i] = w.claim(t, w.r, devEUI(first+i), devNonce, w.clock.now())
-		claims[i].NetID = id
+		claims[i] = model
+		claims[i].NetID, claims[i].Request.DevEUI, claims[i].Policy.Node.DevEUI = id, devEUI(first+i), devEUI(first+i)
 	}
+	grants, errs := w.r.CommitTogether(claims)
+	check(t, errors.Join(errs...))
 	got := make([]joinserver.DevAddr, len(claims))
-	together(len(claims), func(i int) {
-		grant, err := w.commit(claims[i])
-		if err != nil {
-			t.Error(err)
-		}
-		got[i] = grant.DevAddr
-	})
+	for i, g := range grants {
+		got[i] = g.DevAddr
+	}
 	return got
 }
 

@@ -82,12 +82,26 @@ func Open(ctx context.Context, o Options) (*Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("record %s: %w: look at [keys] kek_file", o.SQLitePath, err)
 	}
+	// Programs that start together get in each other's way where SQLite does not wait.
+	for deadline := time.Now().Add(o.BusyTimeout); ; time.Sleep(lockPoll) {
+		r, err := open(ctx, o, sealer)
+		if err == nil {
+			r.stopped.Go(r.commitLoop)
+			return r, nil
+		}
+		if !isBusy(err) || time.Now().After(deadline) {
+			return nil, fmt.Errorf("record %s: %w", o.SQLitePath, explain(err))
+		}
+	}
+}
+
+func open(ctx context.Context, o Options, sealer *keyring.Sealer) (*Record, error) {
 	if err := prepareSQLite(ctx, o.SQLitePath, o.BusyTimeout); err != nil {
-		return nil, fmt.Errorf("record %s: %w", o.SQLitePath, explain(err))
+		return nil, err
 	}
 	writer, reader, err := openSQLite(o.SQLitePath, o.BusyTimeout)
 	if err != nil {
-		return nil, fmt.Errorf("record %s: %w", o.SQLitePath, err)
+		return nil, err
 	}
 	r := &Record{
 		writer: writer, reader: reader, sealer: sealer, now: o.Now, observe: o.Observe, busyTimeout: o.BusyTimeout,
@@ -95,9 +109,8 @@ func Open(ctx context.Context, o Options) (*Record, error) {
 		addrCursor: rand.Int64N(1 << 25), // programs on one record begin apart
 	}
 	if err := r.prepare(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("record %s: %w", o.SQLitePath, explain(err)), writer.Close(), reader.Close())
+		return nil, errors.Join(err, writer.Close(), reader.Close())
 	}
-	r.stopped.Go(r.commitLoop)
 	return r, nil
 }
 

@@ -229,13 +229,49 @@ func (p *program) forDevice(use, short, example string, run func(ctx context.Con
 }
 
 func (p *program) nodeResetNonces() *cobra.Command {
-	return p.forDevice("reset-nonces DEVEUI", "Forget the DevNonces of a device, so that it may use them again; its JoinNonce goes on",
-		"  joingate node reset-nonces 004a770066fffe01",
-		func(ctx context.Context, device joinserver.EUI64) error {
-			return p.change(ctx, "node reset-nonces", "node "+device.String(), "may use its DevNonces again", func(tx *record.Tx) error {
+	var permission int64
+	c := &cobra.Command{
+		Use:     "reset-nonces DEVEUI",
+		Short:   "Forget DevNonces, so that devices may use them again; their JoinNonce goes on",
+		Example: "  joingate node reset-nonces 004a770066fffe01\n  joingate node reset-nonces --join-permission 1003     all devices that join by it",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if (len(args) == 1) == (permission != 0) {
+				return errors.New("whose DevNonces? Give a DEVEUI or --join-permission")
+			}
+			if permission != 0 {
+				return p.resetNoncesOfPermission(c.Context(), permission)
+			}
+			device, err := joinserver.ParseEUI64(args[0])
+			if err != nil {
+				return err
+			}
+			return p.change(c.Context(), "node reset-nonces", "node "+device.String(), "may use its DevNonces again", func(tx *record.Tx) error {
 				return tx.ResetNonces(device)
 			})
+		},
+	}
+	c.Flags().Int64Var(&permission, "join-permission", 0, "`ID` of a join permission: all devices that join by it")
+	return p.jsonFlag(c)
+}
+
+func (p *program) resetNoncesOfPermission(ctx context.Context, permission int64) error {
+	return p.withRecord(ctx, func(_ config.Config, r *record.Record) error {
+		var devices int64
+		err := r.Update(ctx, operator("node reset-nonces"), func(tx *record.Tx) (err error) {
+			if devices, err = tx.ResetNoncesOfPermission(permission); err != nil {
+				return err
+			}
+			return tx.Audit(joinserver.Change{Entity: "DevNonces of join permission", ID: strconv.FormatInt(permission, 10), New: `"forgotten"`})
 		})
+		if errors.Is(err, joinserver.ErrNotFound) {
+			return fmt.Errorf("join permission %d does not exist", permission)
+		}
+		if err != nil {
+			return err
+		}
+		return p.print(map[string]int64{"devices": devices}, func(w io.Writer) { fmt.Fprintf(w, "%d devices may use their DevNonces again\n", devices) })
+	})
 }
 
 func (p *program) nodeRemove() *cobra.Command {

@@ -68,7 +68,7 @@ CREATE TABLE join_permissions (
     data_rate       BIGINT, -- NULL: never set, follows the band plan group
     created_ms      BIGINT NOT NULL,
     UNIQUE (name_account_id, name)
-);
+) /* sqlite WITHOUT ROWID */;
 CREATE INDEX join_permissions_renter ON join_permissions (renter_id);
 
 CREATE TABLE node_groups (
@@ -81,7 +81,7 @@ CREATE TABLE node_groups (
     dispatch      TEXT NOT NULL, -- JSON
     created_ms    BIGINT NOT NULL,
     UNIQUE (account_id, name)
-);
+) /* sqlite WITHOUT ROWID */;
 
 CREATE TABLE orders (
     id            BIGINT PRIMARY KEY,
@@ -142,7 +142,7 @@ CREATE TABLE gateways (
     online                BOOLEAN NOT NULL,
     online_changed_ms     BIGINT NOT NULL, -- 0: never seen
     created_ms            BIGINT NOT NULL
-);
+) /* sqlite WITHOUT ROWID */;
 CREATE INDEX gateways_account ON gateways (account_id);
 
 -- When gateways came online and went offline, for the account that holds them.
