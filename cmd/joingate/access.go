@@ -23,78 +23,72 @@ import (
 // quotas, RAM users and AccessKeys, and who changed what.
 
 func (p *program) accountSet() *cobra.Command {
+	var wanted joinserver.Account
+	var features string
 	c := &cobra.Command{
 		Use:   "set NAME",
-		Short: "Change activation, features, risk control, roaming, quota or instance of an account",
+		Short: "Change activation, features, risk control, roaming, quotas or instance of an account",
 		Example: `  joingate account set acme --local-join-permission-limit 200
   joingate account set acme --risk-control=true
   joingate account set acme --features=` + strings.Join(linkwan.Features()[:2], ","),
 		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			return p.change(c.Context(), "account set", "account "+args[0], "is changed", func(tx *record.Tx) error {
-				account, err := accountNamed(tx, args[0])
-				if err != nil {
-					return err
-				}
-				if err := setAccount(&account, c); err != nil {
-					return err
-				}
-				return tx.UpdateAccount(account)
-			})
-		},
 	}
 	f := c.Flags()
-	f.Bool("product-activated", true, "whether the account has Link WAN at all")
-	f.String("features", "", "`A,B`: the features it has, of "+strings.Join(linkwan.Features(), ","))
-	f.Bool("risk-control", false, "refuse all its calls with ForbiddenByRiskControl")
-	f.Bool("roaming-gateways", false, "whether ROAMING permissions may be served through its gateways")
-	f.Int64("local-join-permission-limit", 0, "how many LOCAL join permissions it may own")
-	f.String("instance-id", "", "`ID` that its calls must carry as IotInstanceId; empty: none")
+	f.BoolVar(&wanted.ProductActivated, "product-activated", true, "whether the account has Link WAN at all")
+	f.StringVar(&features, "features", "", "`A,B`: the features it has, of "+strings.Join(linkwan.Features(), ","))
+	f.BoolVar(&wanted.RiskControl, "risk-control", false, "refuse all its calls with ForbiddenByRiskControl")
+	f.BoolVar(&wanted.RoamingGateways, "roaming-gateways", false, "whether ROAMING permissions may be served through its gateways")
+	f.Int64Var(&wanted.LocalJoinPermissionLimit, "local-join-permission-limit", 0, "how many LOCAL join permissions it may own")
+	f.Int64Var(&wanted.NodeLimit, "node-limit", 0, "how many nodes it may hold; 0: any number")
+	f.Int64Var(&wanted.GatewayLimit, "gateway-limit", 0, "how many gateways it may hold; 0: any number")
+	f.StringVar(&wanted.InstanceID, "instance-id", "", "`ID` that its calls must carry as IotInstanceId; empty: none")
+	c.RunE = func(c *cobra.Command, args []string) (err error) {
+		if wanted.Features, err = featuresOf(features); err != nil {
+			return err
+		}
+		return p.change(c.Context(), "account set", "account "+args[0], "is changed", func(tx *record.Tx) error {
+			account, err := accountNamed(tx, args[0])
+			if err != nil {
+				return err
+			}
+			if !setAccount(&account, wanted, f.Changed) {
+				return errors.New("nothing to set: joingate account set --help shows what can be")
+			}
+			return tx.UpdateAccount(account)
+		})
+	}
 	return p.jsonFlag(c)
 }
 
-// setAccount applies the flags that were given.
-func setAccount(a *joinserver.Account, c *cobra.Command) error {
-	f := c.Flags()
-	changed := false
-	given := func(name string) bool {
-		changed = changed || f.Changed(name)
-		return f.Changed(name)
+// setAccount takes over what was given, and reports whether that was anything.
+func setAccount(a *joinserver.Account, wanted joinserver.Account, given func(flag string) bool) (any bool) {
+	for flag, set := range map[string]func(){
+		"product-activated":           func() { a.ProductActivated = wanted.ProductActivated },
+		"features":                    func() { a.Features = wanted.Features },
+		"risk-control":                func() { a.RiskControl = wanted.RiskControl },
+		"roaming-gateways":            func() { a.RoamingGateways = wanted.RoamingGateways },
+		"local-join-permission-limit": func() { a.LocalJoinPermissionLimit = wanted.LocalJoinPermissionLimit },
+		"node-limit":                  func() { a.NodeLimit = wanted.NodeLimit },
+		"gateway-limit":               func() { a.GatewayLimit = wanted.GatewayLimit },
+		"instance-id":                 func() { a.InstanceID = wanted.InstanceID },
+	} {
+		if given(flag) {
+			set()
+			any = true
+		}
 	}
-	if given("product-activated") {
-		a.ProductActivated, _ = f.GetBool("product-activated")
-	}
-	if given("risk-control") {
-		a.RiskControl, _ = f.GetBool("risk-control")
-	}
-	if given("roaming-gateways") {
-		a.RoamingGateways, _ = f.GetBool("roaming-gateways")
-	}
-	if given("instance-id") {
-		a.InstanceID, _ = f.GetString("instance-id")
-	}
-	if given("local-join-permission-limit") {
-		a.LocalJoinPermissionLimit, _ = f.GetInt64("local-join-permission-limit")
-	}
-	if given("features") {
-		list, _ := f.GetString("features")
-		return setFeatures(a, list)
-	}
-	if !changed {
-		return errors.New("nothing to set: joingate account set --help shows what can be")
-	}
-	return nil
+	return any
 }
 
-func setFeatures(a *joinserver.Account, list string) error {
-	a.Features = nil
+// featuresOf reads a list of feature names.
+func featuresOf(list string) (features []string, err error) {
 	for _, name := range strings.FieldsFunc(list, func(c rune) bool { return c == ',' || c == ' ' }) {
 		if !slices.Contains(linkwan.Features(), name) {
-			return fmt.Errorf("feature %q is unknown; there are %s", name, strings.Join(linkwan.Features(), ","))
+			return nil, fmt.Errorf("feature %q is unknown; there are %s", name, strings.Join(linkwan.Features(), ","))
 		}
-		a.Features = append(a.Features, name)
+		features = append(features, name)
 	}
-	return nil
+	return features, nil
 }
 
 func (p *program) userCommand() *cobra.Command {
