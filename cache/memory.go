@@ -1,8 +1,3 @@
-// Package cache keeps policies near the join handler. What it says may be old:
-// the commit compares versions with the record, and a refusal is confirmed
-// there. Losing it costs time, never a wrong answer.
-//
-// Known to be missing: Redis, for several instances.
 package cache
 
 import (
@@ -84,7 +79,7 @@ func (f fresh) Policy(ctx context.Context, device joinserver.EUI64) (joinserver.
 	switch {
 	case errors.Is(err, joinserver.ErrUnknownDevice):
 		delete(f.policies, device)
-	case err == nil && generation == f.generation:
+	case err == nil && generation == f.generation && !policyVersions(policy).before(policyVersions(f.policies[device])):
 		remember(f.policies, device, policy, f.limit)
 	}
 	return policy, err
@@ -98,12 +93,16 @@ func (f fresh) Gateways(ctx context.Context, euis []joinserver.EUI64) ([]joinser
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, eui := range euis {
-		delete(f.gateways, eui)
-	}
-	if generation == f.generation {
-		for _, g := range found {
+	registered := make(map[joinserver.EUI64]bool, len(found))
+	for _, g := range found {
+		registered[g.EUI] = true
+		if generation == f.generation && g.Version >= f.gateways[g.EUI].Version {
 			remember(f.gateways, g.EUI, g, f.limit)
+		}
+	}
+	for _, eui := range euis {
+		if !registered[eui] {
+			delete(f.gateways, eui)
 		}
 	}
 	return found, nil

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"joingate/cache"
 	"joingate/config"
 	"joingate/joinserver"
 	"joingate/linkwan"
@@ -30,6 +29,7 @@ type server struct {
 	failures chan error // a part that ended although nobody asked it to
 
 	record   *record.Record
+	shared   shared
 	broker   *broker.Broker // nil: an external one
 	edge     *mqtt.Edge
 	stopEdge context.CancelFunc
@@ -38,9 +38,6 @@ type server struct {
 
 	apiURL, opsURL, brokerURL, recordPath string
 }
-
-// policiesCached bounds the policy cache: 100,000 take about 50 MB.
-const policiesCached = 100_000
 
 // startServer starts the parts in the order in which they need each other. When
 // it returns, gateways and administrators can connect.
@@ -93,7 +90,10 @@ func (s *server) startJoins(ctx context.Context) error {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}
-	policies := cache.NewMemory(s.record, policiesCached)
+	if s.shared, err = s.openShared(); err != nil {
+		return err
+	}
+	policies := s.shared.policies
 	handler, err := joinserver.NewHandler(joinserver.Config{
 		Policies: policies, Record: policies.Fresh(), Joins: s.record, Bands: groups, NetID: netID, Now: time.Now, Observe: observe,
 	})
@@ -101,7 +101,7 @@ func (s *server) startJoins(ctx context.Context) error {
 		return err
 	}
 	api := linkwan.New(linkwan.Config{
-		Record: adminRecord{s.record}, Bands: bandPlans(groups), Memory: linkwan.NewLocalMemory(time.Now), DefaultJoinEUI: defaultJoinEUI,
+		Record: adminRecord{s.record}, Bands: bandPlans(groups), Memory: s.shared.quotas, DefaultJoinEUI: defaultJoinEUI,
 		GatewaysFromStockOnly: s.config.API.GatewaysFromStockOnly,
 		Forget:                func(context.Context, []joinserver.Change) { policies.Forget() },
 		Now:                   time.Now, Log: s.log.Named("api"),
@@ -210,6 +210,7 @@ func (s *server) close() error {
 	if s.broker != nil {
 		errs = append(errs, s.broker.Close())
 	}
+	errs = append(errs, s.shared.close())
 	if s.record != nil {
 		errs = append(errs, s.record.Close())
 	}

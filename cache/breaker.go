@@ -1,0 +1,78 @@
+package cache
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// failuresToOpen is how many round trips in a row may fail before Redis is left
+// alone. One may be a connection that broke; three are an outage.
+const failuresToOpen = 3
+
+// breaker decides whether Redis is asked at all. Round trips open it when they
+// fail; only a probe closes it, so that no join waits to find out.
+type breaker struct {
+	open    atomic.Bool
+	opened  chan struct{} // holds a token from the opening until a probe is due
+	observe func(Event)
+
+	mu       sync.Mutex
+	failures int  // in a row
+	owed     bool // a Forget that did not reach Redis: what Redis holds must not be read
+}
+
+func newBreaker(observe func(Event)) *breaker {
+	return &breaker{opened: make(chan struct{}, 1), observe: observe}
+}
+
+// report takes the outcome of a round trip in.
+func (b *breaker) report(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
+		b.failures = 0
+		return
+	}
+	b.observe(Failed)
+	if b.failures++; b.failures >= failuresToOpen {
+		b.trip()
+	}
+}
+
+// owe opens the breaker until a Forget has been made up for.
+func (b *breaker) owe() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.owed = true
+	b.trip()
+}
+
+func (b *breaker) trip() {
+	if b.open.Swap(true) {
+		return
+	}
+	b.observe(Opened)
+	b.opened <- struct{}{}
+}
+
+// inDebt reports whether a Forget is owed, and takes the debt over.
+func (b *breaker) inDebt() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	owed := b.owed
+	b.owed = false
+	return owed
+}
+
+// close ends the outage, unless a Forget is owed.
+func (b *breaker) close() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.owed {
+		return false
+	}
+	b.failures = 0
+	b.open.Store(false)
+	b.observe(Closed)
+	return true
+}

@@ -1,0 +1,198 @@
+package cache
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+
+	"joingate/keyring"
+)
+
+// Options say where Redis is. URL and Sealer must be there.
+type Options struct {
+	// URL is "redis://HOST:PORT/DB", "rediss://…" with TLS,
+	// "redis-sentinel://HOST:PORT,HOST:PORT/MASTER" or
+	// "redis-cluster://HOST:PORT,HOST:PORT". A user may stand before the hosts, a
+	// password may not. Query: see the table in address.go.
+	URL string
+	// Username is for an ACL user, unless the URL names one.
+	Username string
+	// Password of the user, or of Redis's default user; zero: none is given.
+	Password keyring.Secret
+	// TLS is used with rediss:// and ?tls=true; nil: TLS 1.2 or later, the
+	// system's roots, the host's name.
+	TLS *tls.Config
+	// Sealer seals root keys and authenticates everything else of a policy. All
+	// instances need the same key; what another sealed counts as not there.
+	Sealer *keyring.Sealer
+	// Prefix begins every key. Two installations in one Redis need two. Default
+	// "joingate:".
+	Prefix string
+	// Timeout bounds a round trip; past it the record is asked. Default 50 ms.
+	Timeout time.Duration
+	// Retry is how long Redis is left alone after an outage was seen, and after
+	// every probe that fails. Default 1 s.
+	Retry time.Duration
+	// Observe is told what happens, from many goroutines, and must not block or
+	// call back; nil: nobody asks.
+	Observe func(Event)
+}
+
+// dialTimeout bounds a new connection. It may take longer than a round trip: no
+// caller waits for it beyond his own timeout.
+const dialTimeout = time.Second
+
+// connections is how many a node gets. Round trips follow one another; what is
+// above one is for connections that were given up on.
+const connections = 8
+
+// Redis is one connection to what instances share. It is safe for concurrent
+// use.
+type Redis struct {
+	Options
+	client  redis.UniversalClient
+	trips   *trips
+	breaker *breaker
+	keys    markKeys
+	stop    context.CancelFunc
+	tasks   sync.WaitGroup
+}
+
+// Open reads the options. Redis may be away: it is asked when something is
+// wanted of it.
+func Open(o Options) (*Redis, error) {
+	if o.Sealer == nil {
+		return nil, errors.New("a Redis cache needs a Sealer")
+	}
+	o = o.withDefaults()
+	address, err := parseAddress(o)
+	if err != nil {
+		return nil, fmt.Errorf("[cache] url: %w", err)
+	}
+	logging.Disable() // of the library: what fails is counted, and the text is for its authors
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Redis{
+		Options: o,
+		client:  redis.NewUniversalClient(address),
+		breaker: newBreaker(o.Observe),
+		keys:    newMarkKeys(o.Prefix),
+		stop:    cancel,
+	}
+	r.trips = &trips{client: r.client, timeout: o.Timeout, report: r.breaker.report}
+	r.tasks.Go(func() { r.keep(ctx) })
+	return r, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Prefix == "" {
+		o.Prefix = "joingate:"
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 50 * time.Millisecond
+	}
+	if o.Retry == 0 {
+		o.Retry = time.Second
+	}
+	if o.Observe == nil {
+		o.Observe = func(Event) {}
+	}
+	return o
+}
+
+// Close ends all connections. What was made of r goes on without Redis.
+func (r *Redis) Close() error {
+	r.stop()
+	r.tasks.Wait()
+	return r.client.Close()
+}
+
+// Up reports whether Redis is asked. It begins true, until an outage is seen.
+func (r *Redis) Up() bool { return !r.breaker.open.Load() }
+
+// do asks Redis, unless it is away.
+func (r *Redis) do(ctx context.Context, queue func(*trip)) error {
+	err := errAway
+	if r.Up() {
+		err = r.trips.do(ctx, queue)
+	}
+	if errors.Is(err, errAway) || errors.Is(err, errFull) {
+		r.Observe(Bypassed)
+	}
+	return err
+}
+
+// send tells Redis something, soon or never.
+func (r *Redis) send(queue func(*trip)) {
+	if !r.Up() || !r.trips.send(queue) {
+		r.Observe(Dropped)
+	}
+}
+
+// forget drops the generation. What Redis deletes needs no memory, so that it
+// works also when there is none left.
+func (r *Redis) forget() {
+	ctx := context.Background()
+	var reply *redis.IntCmd
+	err := r.do(ctx, func(t *trip) { reply = t.Del(ctx, r.keys.generation) })
+	if err != nil || reply.Err() != nil {
+		r.breaker.owe()
+	}
+}
+
+// keep brings Redis back after outages.
+func (r *Redis) keep(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.breaker.opened:
+		}
+		for back := false; !back; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(r.Retry):
+				back = r.probe(ctx)
+			}
+		}
+	}
+}
+
+// probe closes the breaker if Redis answers as fast as it must. The first ping
+// may take as long as a connection does.
+func (r *Redis) probe(ctx context.Context) bool {
+	if r.ping(ctx, dialTimeout) != nil || r.ping(ctx, r.Timeout) != nil {
+		return false
+	}
+	for !r.breaker.close() {
+		if r.breaker.inDebt() && r.payForget(ctx) != nil {
+			r.breaker.owe()
+			return false
+		}
+	}
+	return true
+}
+
+// ping asks every node that keys may be on.
+func (r *Redis) ping(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if cluster, ok := r.client.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+			return node.Ping(ctx).Err()
+		})
+	}
+	return r.client.Ping(ctx).Err()
+}
+
+func (r *Redis) payForget(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	return r.client.Del(ctx, r.keys.generation).Err()
+}

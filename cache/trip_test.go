@@ -1,0 +1,204 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// way is a Redis that lets round trips through when a test says so.
+type way struct {
+	redis.Hook
+	begun chan int   // commands of a trip that begins
+	end   chan error // lets it end
+}
+
+func (w way) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (w way) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (w way) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(_ context.Context, commands []redis.Cmder) error {
+		w.begun <- len(commands)
+		return <-w.end
+	}
+}
+
+func newWay(t *testing.T) (way, *trips, chan error) {
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	t.Cleanup(func() { _ = client.Close() })
+	w := way{begun: make(chan int), end: make(chan error)}
+	client.AddHook(w)
+	reported := make(chan error, 100)
+	return w, &trips{client: client, timeout: time.Minute, report: func(err error) { reported <- err }}, reported
+}
+
+func ask(t *trip) { t.Get(context.Background(), "k") }
+
+func TestWhoComesDuringATripGoesWithTheNext(t *testing.T) {
+	w, trips, _ := newWay(t)
+	results := make(chan error)
+	go func() { results <- trips.do(t.Context(), ask) }()
+	sizes := []int{<-w.begun} // alone: it waits for nobody
+	const more = callsPerTrip + 44
+	for range more {
+		if !trips.send(ask) {
+			t.Fatal("no room")
+		}
+	}
+	go func() { results <- trips.do(t.Context(), ask) }()
+	awaitWaiting(t, trips, more+1)
+	w.end <- nil
+	sizes = append(sizes, <-w.begun)
+	w.end <- nil
+	sizes = append(sizes, <-w.begun)
+	w.end <- nil
+	if !slices.Equal(sizes, []int{1, callsPerTrip, 45}) {
+		t.Errorf("trips of %v calls", sizes)
+	}
+	if err1, err2 := <-results, <-results; err1 != nil || err2 != nil {
+		t.Error(err1, err2)
+	}
+}
+
+func awaitWaiting(t *testing.T, trips *trips, n int) {
+	t.Helper()
+	for {
+		trips.mu.Lock()
+		waiting := len(trips.waiting)
+		trips.mu.Unlock()
+		if waiting == n {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestWhatWaitsBehindAFailedTripFails(t *testing.T) {
+	w, trips, reported := newWay(t)
+	var all sync.WaitGroup
+	lost := errors.New("connection lost")
+	fail := func() {
+		if err := trips.do(t.Context(), ask); !errors.Is(err, lost) {
+			t.Errorf("%v", err)
+		}
+	}
+	all.Go(fail)
+	<-w.begun
+	all.Go(fail)
+	all.Go(fail)
+	awaitWaiting(t, trips, 2)
+	w.end <- lost
+	all.Wait()
+	if len(reported) != 1 {
+		t.Errorf("%d trips were made, want 1", len(reported))
+	}
+}
+
+// A caller leaves when its context or its patience ends. What it wanted is not
+// asked for any more.
+func TestCallersLeave(t *testing.T) {
+	w, trips, reported := newWay(t)
+	trips.send(ask)
+	<-w.begun
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := trips.do(ctx, ask); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	trips.timeout = time.Millisecond
+	if err := trips.do(t.Context(), ask); !errors.Is(err, errFull) {
+		t.Errorf("%v", err)
+	}
+	w.end <- nil
+	awaitWaiting(t, trips, 0)
+	trips.send(ask)
+	if n := <-w.begun; n != 1 {
+		t.Errorf("%d commands, want only the last caller's", n)
+	}
+	w.end <- nil
+	<-reported
+	<-reported
+	if len(reported) != 0 {
+		t.Error("a trip that nobody went on was reported")
+	}
+}
+
+func TestWaitingIsBounded(t *testing.T) {
+	w, trips, _ := newWay(t)
+	trips.send(ask)
+	<-w.begun
+	for range maxWaiting {
+		trips.send(ask)
+	}
+	if err := trips.do(t.Context(), ask); !errors.Is(err, errFull) {
+		t.Errorf("%v", err)
+	}
+	w.end <- errors.New("lost")
+}
+
+func TestTripError(t *testing.T) {
+	ctx := context.Background()
+	reply := func(err error) redis.Cmder {
+		c := redis.NewStringCmd(ctx, "get", "k")
+		c.SetErr(err)
+		return c
+	}
+	broken, oom := errors.New("broken pipe"), redisError("OOM")
+	for name, c := range map[string]struct {
+		replies []redis.Cmder
+		failure error
+		want    error
+	}{
+		"nothing asked":  {nil, nil, nil},
+		"answered":       {[]redis.Cmder{reply(nil), reply(redis.Nil)}, redis.Nil, nil},
+		"one refused":    {[]redis.Cmder{reply(oom), reply(nil)}, oom, nil},
+		"all refused":    {[]redis.Cmder{reply(oom), reply(oom)}, oom, oom},
+		"one lost":       {[]redis.Cmder{reply(nil), reply(broken)}, broken, broken},
+		"no connection":  {[]redis.Cmder{reply(nil), reply(nil)}, oom, oom},
+		"only not there": {[]redis.Cmder{reply(redis.Nil)}, redis.Nil, nil},
+	} {
+		if got := tripError(c.replies, c.failure); !errors.Is(got, c.want) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+type redisError string
+
+func (e redisError) Error() string { return string(e) }
+func (redisError) RedisError()     {}
+
+func TestBreaker(t *testing.T) {
+	var seen []Event
+	b := newBreaker(func(e Event) { seen = append(seen, e) })
+	failed := errors.New("failed")
+	b.report(failed)
+	b.report(failed)
+	b.report(nil) // they were not in a row
+	b.report(failed)
+	b.report(failed)
+	if b.open.Load() {
+		t.Fatal("open after two failures")
+	}
+	b.report(failed)
+	b.report(failed)
+	<-b.opened
+	b.owe()
+	if !b.open.Load() || b.close() {
+		t.Error("closed although a Forget is owed")
+	}
+	if !b.inDebt() || b.inDebt() || !b.close() || b.open.Load() {
+		t.Error("not closed although nothing is owed")
+	}
+	b.owe()
+	<-b.opened
+	want := []Event{Failed, Failed, Failed, Failed, Failed, Opened, Failed, Closed, Opened}
+	if !slices.Equal(seen, want) {
+		t.Errorf("%v", seen)
+	}
+}
