@@ -60,7 +60,10 @@ func ParsePolicy(text string) (Policy, error) {
 	if decoder.More() {
 		return Policy{}, errors.New("policy has text behind its end; remove it")
 	}
-	return p, p.validate()
+	if err := p.validate(); err != nil {
+		return Policy{}, err
+	}
+	return p, nil
 }
 
 func (p Policy) validate() error {
@@ -89,7 +92,7 @@ func (p Policy) allows(action, resource string) bool {
 		if !s.covers(action, resource) {
 			continue
 		}
-		if s.Effect == "Deny" {
+		if s.Effect != "Allow" {
 			return false
 		}
 		allowed = true

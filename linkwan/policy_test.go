@@ -136,3 +136,16 @@ func TestLocalMemoryIsBounded(t *testing.T) {
 		t.Errorf("%d keys are left after their life", n)
 	}
 }
+
+func FuzzParsePolicy(f *testing.F) {
+	f.Add(`{"Version":"1","Statement":[{"Effect":"Allow","Action":"linkwan:Get*","Resource":"*"}]}`)
+	f.Add(`{"Version":"1","Statement":[{"Effect":"Deny","Action":["linkwan:*"],"Resource":["acs:linkwan:*:*:gateway/*"]}]}`)
+	f.Add(`{"Version":"1","Statement":[{"Effect":"Perhaps","Action":"*","Resource":"*"}]}`)
+	f.Add(ReadOnlyPolicy)
+	f.Fuzz(func(t *testing.T, text string) {
+		policy, err := ParsePolicy(text)
+		if err != nil && policy.allows("linkwan:GetNode", "acs:linkwan:cn-shanghai:1:node/0000000000000001") {
+			t.Errorf("a policy that is refused allows something: %q", text)
+		}
+	})
+}
