@@ -22,6 +22,8 @@ type uplinkCopy struct {
 	uplink
 	prefix string           // of the uplink's topic
 	topic  joinserver.EUI64 // gateway in the uplink's topic: its bridge listens there
+
+	payload []byte // as the bridge published it; nil: not to be handed over, or done
 }
 
 // frame is one radio transmission of a join-request. Whatever gateway,
@@ -30,9 +32,13 @@ type uplinkCopy struct {
 type frame struct {
 	phyPayload []byte
 	first      time.Time    // when the first copy arrived
-	copies     []uplinkCopy // not added to once the frame was collected
+	copies     []uplinkCopy // once the frame was collected, only gather adds to them
 	surplus    int          // copies beyond maxCopies
 	collected  bool
+
+	owner   ownership
+	handed  int  // copies that were handed to another owner, or could not be
+	handing bool // a job is handing copies over
 
 	met         atomic.Int32 // see meet
 	attempt     joinserver.Attempt

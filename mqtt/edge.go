@@ -3,10 +3,14 @@
 // asks the join handler, and sends the join-accept through the best gateway that
 // can still be reached. It also publishes join and reject events.
 //
-// What is promised: one radio transmission is one join, however many copies come
-// and however late; a join-accept that a gateway refuses goes to the next one
-// while a window can be reached; nothing that arrives stops the edge, and its
-// memory is bounded.
+// What is promised: one radio transmission is one join, however many copies come,
+// however late, and on however many instances; a join-accept that a gateway
+// refuses goes to the next one while a window can be reached; nothing that
+// arrives stops the edge, and its memory is bounded.
+//
+// Instances behind one broker share a frame's copies (Copies): the one that claims
+// it answers through the best gateway of all. Without that each acts alone, and
+// the commit makes it one join.
 //
 // Units. Frequency: Hz. SNR and margin: dB. RSSI: dBm. Times are the server's.
 //
@@ -55,6 +59,10 @@ type Config struct {
 	// it. Default 100 ms: half of what the join handler plans with, so that what
 	// it chose is not dropped for the milliseconds of the commit.
 	SendLead time.Duration
+
+	// Instances behind one broker share both of these, and the ShareGroup.
+	Copies Copies      // nil: this is the only instance
+	IDs    DownlinkIDs // nil: ids of its own, which may be another instance's too
 
 	Handler    Handler
 	Outbox     Outbox       // nil: no join events
@@ -116,10 +124,11 @@ func newEdge(c Config, broker publisher) (*Edge, error) {
 	e.transmitter = &transmitter{
 		broker: broker, now: c.Now, lead: c.SendLead, metrics: e.metrics, log: c.Logger, alarm: e.alarm,
 		handOn: e.workers.goOn, flights: newFlights(uint16(rand.Uint32())),
+		ids: c.IDs, ctx: ctx,
 	}
 	e.pipeline = &pipeline{
 		handler: c.Handler, now: c.Now, workers: e.workers, transmitter: e.transmitter, reporter: e.reporter,
-		metrics: e.metrics, alarm: e.alarm, ctx: ctx, collector: newCollector(c.CollectWindow, maxFrames),
+		metrics: e.metrics, alarm: e.alarm, shared: c.Copies, ctx: ctx, collector: newCollector(c.CollectWindow, maxFrames),
 	}
 	if c.Outbox != nil {
 		e.courier = &courier{outbox: c.Outbox, broker: broker, metrics: e.metrics, log: c.Logger, pause: pause}
@@ -248,7 +257,7 @@ func (e *Edge) onUplink(prefix string, topic joinserver.EUI64, payload []byte, r
 	e.presence.seen(up.Reception.Gateway, now)
 	if kind == uplinkJoin {
 		up.Reception.Received = now
-		e.pipeline.take(uplinkCopy{uplink: up, prefix: prefix, topic: topic})
+		e.pipeline.take(uplinkCopy{uplink: up, prefix: prefix, topic: topic, payload: payload})
 	}
 	return nil
 }

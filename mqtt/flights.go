@@ -28,10 +28,10 @@ type flight struct {
 // flights knows the commands whose acks may still come. It is a state machine
 // without a clock or lock of its own.
 //
-// Ids are given in turn and return in that order, so the id that comes next is
-// always the one that was used longest ago.
+// Its own ids are given in turn and return in that order, so the id that comes
+// next is always the one that was used longest ago.
 type flights struct {
-	next  uint32 // id for the next launch
+	next  uint32 // own id for the next launch
 	byID  map[uint32]*flight
 	order queue[*flight] // by launch
 }
@@ -42,19 +42,36 @@ func newFlights(firstID uint16) *flights {
 	return &flights{next: max(1, uint32(firstID)), byID: make(map[uint32]*flight)}
 }
 
-// launch gives a command its id. It is to be called before the command is
-// published, or a quick ack would meet a stranger. With all ids in use, the
-// oldest is used again: reused. Its ack may then be taken for the new one's.
-func (fs *flights) launch(now time.Time, gateway joinserver.EUI64, s *sending) (f *flight, reused bool) {
-	if len(fs.byID) == maxDownlinkID {
-		delete(fs.byID, fs.order.pop().id)
+// nextID gives an id of its own.
+func (fs *flights) nextID() uint32 {
+	id := fs.next
+	fs.next = fs.next%maxDownlinkID + 1
+	return id
+}
+
+// launch registers a command under its id. It is to be called before the command
+// is published, or a quick ack would meet a stranger. An id that is in use is used
+// again: reused. The old command's ack may then be taken for the new one's.
+func (fs *flights) launch(now time.Time, id uint32, gateway joinserver.EUI64, s *sending) (f *flight, reused bool) {
+	if fs.order.len() == maxDownlinkID {
+		fs.forget(fs.order.pop())
 		reused = true
 	}
-	f = &flight{id: fs.next, gateway: gateway, sending: s, launched: now}
-	fs.next = fs.next%maxDownlinkID + 1
+	if old, taken := fs.byID[id]; taken {
+		old.settled = true // no ack can be told to be its own any more
+		reused = true
+	}
+	f = &flight{id: id, gateway: gateway, sending: s, launched: now}
 	fs.byID[f.id] = f
 	fs.order.push(f)
 	return f, reused
+}
+
+// forget frees the id of a flight, unless a later one has it.
+func (fs *flights) forget(f *flight) {
+	if fs.byID[f.id] == f {
+		delete(fs.byID, f.id)
+	}
 }
 
 // landing says what an ack is about.
@@ -90,7 +107,7 @@ func (fs *flights) land(a ack) (*flight, landing) {
 func (fs *flights) due(now time.Time) (silent []*flight) {
 	for fs.order.len() > 0 && !now.Before(fs.order.front().launched.Add(ackLife)) {
 		f := fs.order.pop()
-		delete(fs.byID, f.id)
+		fs.forget(f)
 		if !f.settled {
 			silent = append(silent, f)
 		}

@@ -21,7 +21,7 @@ func sendingTo(first time.Time, routes int) *sending {
 
 func TestAckSettlesItsFlightOnce(t *testing.T) {
 	fs := newFlights(100)
-	f, _ := fs.launch(at(0), gatewayA, sendingTo(at(0), 2))
+	f, _ := fs.launch(at(0), fs.nextID(), gatewayA, sendingTo(at(0), 2))
 	if f.id != 100 {
 		t.Fatalf("first id %d, want the one it was told", f.id)
 	}
@@ -57,7 +57,7 @@ func TestAnyWindowThatIsOKIsAccepted(t *testing.T) {
 		{nil, landedRefused},
 	} {
 		fs := newFlights(1)
-		fs.launch(at(0), gatewayA, sendingTo(at(0), 1))
+		fs.launch(at(0), fs.nextID(), gatewayA, sendingTo(at(0), 1))
 		if _, got := fs.land(ack{Gateway: gatewayA, ID: 1, Items: test.items, Encoding: v4JSON}); got != test.want {
 			t.Errorf("%v: landing %d, want %d", test.items, got, test.want)
 		}
@@ -66,8 +66,8 @@ func TestAnyWindowThatIsOKIsAccepted(t *testing.T) {
 
 func TestSilenceIsCountedWhenNoAckCanCome(t *testing.T) {
 	fs := newFlights(1)
-	fs.launch(at(0), gatewayA, sendingTo(at(0), 1))
-	fs.launch(at(10), gatewayA, sendingTo(at(0), 1))
+	fs.launch(at(0), fs.nextID(), gatewayA, sendingTo(at(0), 1))
+	fs.launch(at(10), fs.nextID(), gatewayA, sendingTo(at(0), 1))
 	fs.land(ack{Gateway: gatewayA, ID: 1, Items: []txStatus{txOK}})
 	if silent := fs.due(at(15_009)); len(silent) != 0 {
 		t.Errorf("%d flights counted as silent while an ack may come, or after it came", len(silent))
@@ -86,11 +86,11 @@ func TestSilenceIsCountedWhenNoAckCanCome(t *testing.T) {
 func TestOldestIDIsReusedWhenAllAreTaken(t *testing.T) {
 	fs := newFlights(65_000)
 	for i := range maxDownlinkID {
-		if _, reused := fs.launch(at(i/10), gatewayA, nil); reused {
+		if _, reused := fs.launch(at(i/10), fs.nextID(), gatewayA, nil); reused {
 			t.Fatalf("id reused after %d launches", i)
 		}
 	}
-	f, reused := fs.launch(at(9000), gatewayB, nil)
+	f, reused := fs.launch(at(9000), fs.nextID(), gatewayB, nil)
 	if !reused || f.id != 65_000 {
 		t.Errorf("launch with all ids in use: id %d, reused %t; want the oldest, 65000", f.id, reused)
 	}
@@ -111,7 +111,7 @@ func TestIDsAreUniqueWithinTheirLife(t *testing.T) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 8000).Draw(t, "pause in ms")) * time.Millisecond)
 			fs.due(now)
 			for range rapid.IntRange(0, 12_000).Draw(t, "launches") {
-				f, reused := fs.launch(now, gatewayA, nil)
+				f, reused := fs.launch(now, fs.nextID(), gatewayA, nil)
 				if f.id == 0 || f.id > maxDownlinkID {
 					t.Fatalf("id %d", f.id)
 				}
@@ -145,7 +145,7 @@ func TestCapturedAcks(t *testing.T) {
 			want = landedUnknown // never one of ours
 		}
 		fs := newFlights(uint16(decoded.DownlinkID))
-		fs.launch(start, decoded.GatewayID, sendingTo(start, 1))
+		fs.launch(start, fs.nextID(), decoded.GatewayID, sendingTo(start, 1))
 		_, got := fs.land(a)
 		if got != want {
 			t.Errorf("%s: landing %d, want %d for %v", record.ID, got, want, decoded.Items)

@@ -41,15 +41,20 @@ const (
 // metrics counts what the edge does. Nothing is global, so several edges live
 // beside each other, each with its own registry.
 type metrics struct {
-	joins        joinCounters
-	joinTime     prometheus.Histogram
-	workTime     prometheus.Histogram
-	unsent       prometheus.Counter
-	uplinks      *prometheus.CounterVec // kind
-	garbage      *prometheus.CounterVec // event
-	copies       prometheus.Counter
-	ghosts       prometheus.Counter
-	lateCopies   prometheus.Counter
+	joins      joinCounters
+	joinTime   prometheus.Histogram
+	workTime   prometheus.Histogram
+	unsent     prometheus.Counter
+	uplinks    *prometheus.CounterVec // kind
+	garbage    *prometheus.CounterVec // event
+	copies     prometheus.Counter
+	ghosts     prometheus.Counter
+	lateCopies prometheus.Counter
+
+	handedCopies    prometheus.Counter
+	collectedCopies prometheus.Counter
+	copyFailures    prometheus.Counter
+
 	downlinks    *prometheus.CounterVec // result
 	acks         *prometheus.CounterVec // status
 	strangeAcks  *prometheus.CounterVec // why
@@ -64,15 +69,20 @@ type metrics struct {
 
 func newMetrics() *metrics {
 	m := &metrics{
-		joins:        newJoinCounters(),
-		joinTime:     histogram("joingate_join_seconds", "From the first copy of a join-request to the published downlink command.", joinBuckets),
-		workTime:     histogram("joingate_join_beyond_window_seconds", "From the end of the collect window to the published downlink command.", joinBuckets),
-		unsent:       counter("joingate_joins_unsent_total", "Accepted joins whose join-accept no gateway would or could send."),
-		uplinks:      counters("joingate_uplinks_total", "Uplink events of gateways by kind.", "kind"),
-		garbage:      counters("joingate_garbage_total", "Messages that could not be decoded, by the end of their topic.", "event"),
-		copies:       counter("joingate_copies_total", "Copies of join-requests, the first ones included."),
-		ghosts:       counter("joingate_ghosts_total", "Copies of join-requests on another frequency than the one that was sent on."),
-		lateCopies:   counter("joingate_late_copies_total", "Copies that came after the collect window of their join-request."),
+		joins:      newJoinCounters(),
+		joinTime:   histogram("joingate_join_seconds", "From the first copy of a join-request to the published downlink command.", joinBuckets),
+		workTime:   histogram("joingate_join_beyond_window_seconds", "From the end of the collect window to the published downlink command.", joinBuckets),
+		unsent:     counter("joingate_joins_unsent_total", "Accepted joins whose join-accept no gateway would or could send."),
+		uplinks:    counters("joingate_uplinks_total", "Uplink events of gateways by kind.", "kind"),
+		garbage:    counters("joingate_garbage_total", "Messages that could not be decoded, by the end of their topic.", "event"),
+		copies:     counter("joingate_copies_total", "Copies of join-requests, the first ones included."),
+		ghosts:     counter("joingate_ghosts_total", "Copies of join-requests on another frequency than the one that was sent on."),
+		lateCopies: counter("joingate_late_copies_total", "Copies that came after the collect window of their join-request."),
+
+		handedCopies:    counter("joingate_copies_handed_total", "Copies of join-requests that were handed to the instance that answers them."),
+		collectedCopies: counter("joingate_copies_collected_total", "Copies of join-requests that other instances have handed to this one, and that it did not have."),
+		copyFailures:    counter("joingate_copies_failures_total", "Claims, hand-overs and collections of copies that failed: the instance then acts alone."),
+
 		downlinks:    counters("joingate_downlinks_total", "Downlink commands by what became of them here.", "result"),
 		acks:         counters("joingate_tx_acks_total", "What gateways said of the windows of downlink commands.", "status"),
 		strangeAcks:  counters("joingate_tx_acks_ignored_total", "Acks of commands that are unknown here, or were acknowledged before.", "why"),
@@ -122,6 +132,7 @@ func statusLabel(s txStatus) string {
 func (m *metrics) register(to prometheus.Registerer, openFrames, openFlights func() float64) error {
 	all := []prometheus.Collector{
 		m.joins, m.joinTime, m.workTime, m.unsent, m.uplinks, m.garbage, m.copies, m.ghosts, m.lateCopies, m.downlinks,
+		m.handedCopies, m.collectedCopies, m.copyFailures,
 		m.acks, m.strangeAcks, m.silent, m.handovers, m.reusedIDs, m.panics, m.rejectEvents, m.delivered, m.outboxFaults,
 		gauge("joingate_frames_open", "Join-requests that are collected, answered or remembered until their RX2.", openFrames),
 		gauge("joingate_downlinks_open", "Downlink commands whose acks may still come.", openFlights),

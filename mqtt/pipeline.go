@@ -22,6 +22,10 @@ type Handler interface {
 //
 // Prepare runs while further copies come in. Answer begins when both are done:
 // the frame prepared and its window over.
+//
+// Where instances share their copies, a frame is claimed before Prepare, and what
+// others have handed over is gathered before Answer. A frame that another instance
+// has claimed ends there: no Answer, and no word of what became of it.
 type pipeline struct {
 	handler     Handler
 	now         func() time.Time
@@ -30,6 +34,7 @@ type pipeline struct {
 	reporter    *reporter
 	metrics     *metrics
 	alarm       alarm
+	shared      Copies          // nil: this is the only instance
 	ctx         context.Context // of the handler's calls; done when the edge stops
 
 	mu        sync.Mutex
@@ -39,6 +44,9 @@ type pipeline struct {
 
 // take takes one copy in. It never blocks.
 func (p *pipeline) take(copy uplinkCopy) {
+	if p.shared == nil || len(copy.payload) > maxHanded {
+		copy.payload = nil
+	}
 	f, where := p.collect(copy)
 	p.metrics.copies.Inc()
 	switch where {
@@ -63,6 +71,9 @@ func (p *pipeline) collect(copy uplinkCopy) (*frame, placement) {
 	switch {
 	case where == noRoom && p.draining:
 		return nil, 0
+	case where == furtherCopy:
+		p.further(f)
+		return f, where
 	case where != firstCopy:
 		return f, where
 	case !p.workers.begin(func() { p.prepare(f) }):
@@ -91,9 +102,10 @@ func (p *pipeline) tick(now time.Time) (time.Time, bool) {
 // passed. It is true for the second one, who goes on with the frame.
 func (f *frame) meet() bool { return f.met.Add(1) == 2 }
 
-// prepare does what needs only the frame.
+// prepare does what needs only the frame. Whose it is comes first: only its owner
+// may say that it came too late.
 func (p *pipeline) prepare(f *frame) {
-	if p.expired(f) {
+	if !p.own(f) || p.expired(f) {
 		return
 	}
 	ctx, cancel := p.until(f)
@@ -115,6 +127,7 @@ func (p *pipeline) answer(f *frame) {
 	if p.expired(f) {
 		return
 	}
+	p.gather(f)
 	ctx, cancel := p.until(f)
 	defer cancel()
 	start := p.now()

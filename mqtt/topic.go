@@ -122,7 +122,16 @@ func kindOf(branch, leaf string) (eventKind, bool) {
 // commandTopic is where the bridge of a gateway waits for downlink commands.
 // Prefix and gateway are those of the topic of the uplink that is answered.
 func commandTopic(prefix string, gateway joinserver.EUI64) string {
-	topic := "gateway/" + gateway.String() + "/command/down"
+	return gatewayTopic(prefix, gateway) + "/command/down"
+}
+
+// uplinkTopic is where a bridge publishes what its gateway hears.
+func uplinkTopic(prefix string, gateway joinserver.EUI64) string {
+	return gatewayTopic(prefix, gateway) + "/" + eventUp.String()
+}
+
+func gatewayTopic(prefix string, gateway joinserver.EUI64) string {
+	topic := "gateway/" + gateway.String()
 	if prefix != "" {
 		topic = prefix + "/" + topic
 	}

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -20,6 +21,8 @@ type transmitter struct {
 	log     *zap.Logger
 	alarm   alarm
 	handOn  func(job func()) // runs a job soon, elsewhere
+	ids     DownlinkIDs      // nil: flights has ids of its own
+	ctx     context.Context  // of the calls of ids
 
 	mu      sync.Mutex
 	flights *flights
@@ -84,9 +87,13 @@ func (t *transmitter) sendBy(s *sending, route joinserver.Route) error {
 }
 
 func (t *transmitter) launch(s *sending, gateway joinserver.EUI64) *flight {
+	id := t.sharedID()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f, reused := t.flights.launch(t.now(), gateway, s)
+	if id == 0 {
+		id = t.flights.nextID()
+	}
+	f, reused := t.flights.launch(t.now(), id, gateway, s)
 	if reused {
 		t.metrics.reusedIDs.Inc()
 	}
@@ -94,6 +101,17 @@ func (t *transmitter) launch(s *sending, gateway joinserver.EUI64) *flight {
 		t.alarm.ring()
 	}
 	return f
+}
+
+// sharedID asks for an id that no other instance has; 0: there is nobody to ask.
+// It may take a round trip, so no lock may be held.
+func (t *transmitter) sharedID() uint32 {
+	if t.ids == nil {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(t.ctx, sharedTimeout)
+	defer cancel()
+	return uint32(t.ids.Next(ctx))
 }
 
 // cancel settles a flight that did not leave. It is false if an ack proves that
