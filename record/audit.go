@@ -34,5 +34,5 @@ func (tx *Tx) EachAudit(account joinserver.AccountID, since time.Time, fn func(A
 		return fn(line)
 	}, `
 SELECT revision, at_ms, account_id, user_name, access_key_id, from_address, action, request_id, changes
-FROM audit WHERE ($1 = 0 OR account_id = $1) AND at_ms >= $2 ORDER BY revision`, int64(account), since.UnixMilli())
+FROM audit WHERE (CAST($1 AS BIGINT) = 0 OR account_id = $1) AND at_ms >= $2 ORDER BY revision`, int64(account), since.UnixMilli())
 }

@@ -100,18 +100,14 @@ func (r *Record) gather(first *pendingJoin) []*pendingJoin {
 // transaction fails, or its outcome is not known, no claim was granted.
 func (r *Record) commitBatch(batch []*pendingJoin) {
 	start := r.now()
-	var shared uint64
-	err := r.inTransaction(context.Background(), func(tx *sql.Tx) (err error) {
-		shared, err = r.decideBatch(tx, batch)
-		return err
-	})
-	if err == nil {
-		r.sharedAddresses.Add(shared)
+	err := r.tryBatch(batch)
+	if isUndone(err) {
+		err = r.tryBatch(batch)
 	}
 	granted := false
 	for _, p := range batch {
 		if err != nil {
-			p.err = fmt.Errorf("join is not on disk: %w", err)
+			p.err = fmt.Errorf("commit of the join: %w", err)
 		}
 		if p.err != nil {
 			p.grant = joinserver.Grant{}
@@ -125,24 +121,62 @@ func (r *Record) commitBatch(batch []*pendingJoin) {
 	}
 }
 
-// decideBatch decides the claims in rounds in which no device comes twice. The
-// clock is read here, with the write lock held: getting it may have taken until
-// after a deadline.
-func (r *Record) decideBatch(tx *sql.Tx, batch []*pendingJoin) (shared uint64, err error) {
-	now := r.now()
-	if now.After(r.lastCommit) { // events keep their order when the clock goes back
-		r.lastCommit = now
+func (r *Record) tryBatch(batch []*pendingJoin) error {
+	ctx, cancel := r.bound(context.Background(), r.busyTimeout+overhead)
+	defer cancel()
+	var shared uint64
+	err := r.transact(ctx, r.committer, func(ctx context.Context, tx *sql.Tx) (err error) {
+		shared, err = r.decideBatch(ctx, tx, batch)
+		return err
+	})
+	if err == nil {
+		r.sharedAddresses.Add(shared)
+	}
+	return err
+}
+
+// decideBatch decides the claims in rounds in which no device comes twice.
+func (r *Record) decideBatch(ctx context.Context, tx *sql.Tx, batch []*pendingJoin) (shared uint64, err error) {
+	if err := r.lockDevices(ctx, tx, batch); err != nil {
+		return 0, err
 	}
 	for rest := batch; len(rest) > 0; {
 		var claims []*pendingJoin
 		claims, rest = distinctDevices(rest)
-		round := joinRound{statements: r.joins, tx: tx, now: now, at: r.lastCommit, cursor: &r.addrCursor}
+		round := joinRound{ctx: ctx, tx: tx, statements: r.joins, addresses: r.engine.locks.addresses, clock: r.commitTime, cursor: &r.addrCursor}
 		if err := round.decide(claims); err != nil {
 			return 0, err
 		}
 		shared += round.shared
 	}
 	return shared, nil
+}
+
+// lockDevices takes the locks under which nothing that decides the joins changes
+// but by this transaction. It reads nothing: what is read after it is what was
+// committed by those who had the locks before.
+func (r *Record) lockDevices(ctx context.Context, tx *sql.Tx, batch []*pendingJoin) error {
+	if r.engine.locks.devices == "" {
+		return nil
+	}
+	devices := make([]string, len(batch))
+	for i, p := range batch {
+		devices[i] = p.claim.Request.DevEUI.String()
+	}
+	if err := take(ctx, tx, r.engine.locks.joins); err != nil {
+		return err
+	}
+	return take(ctx, tx, r.engine.locks.devices, devices)
+}
+
+// commitTime reads the clock, and gives the time to write: events keep their order
+// when the clock goes back.
+func (r *Record) commitTime() (now, at time.Time) {
+	now = r.now()
+	if now.After(r.lastCommit) {
+		r.lastCommit = now
+	}
+	return now, r.lastCommit
 }
 
 // distinctDevices splits off the claims of devices that were split off already,
@@ -167,8 +201,11 @@ func distinctDevices(claims []*pendingJoin) (first, again []*pendingJoin) {
 // joinRound decides the claims of different devices together: one read for all,
 // a decision for each, one write for all.
 type joinRound struct {
-	statements *joinStatements
+	ctx        context.Context
 	tx         *sql.Tx
+	statements *joinStatements
+	addresses  string // the lock of the DevAddrs
+	clock      func() (now, at time.Time)
 	now        time.Time // decides
 	at         time.Time // is written; never before that of an earlier commit
 	cursor     *int64
@@ -177,12 +214,17 @@ type joinRound struct {
 }
 
 // decide puts into each claim its grant, or why it has none. The error returned is a
-// fault of the record and fails the batch.
+// fault of the record and fails the batch. The clock is read with all locks held:
+// getting them may have taken until after a deadline.
 func (r *joinRound) decide(claims []*pendingJoin) error {
 	found, err := r.read(claims)
 	if err != nil {
 		return err
 	}
+	if err := take(r.ctx, r.tx, r.addresses); err != nil {
+		return err
+	}
+	r.now, r.at = r.clock()
 	r.spaces = map[joinserver.NetID]*addressSpace{}
 	granted := make([]*pendingJoin, 0, len(claims))
 	for i, p := range claims {

@@ -70,7 +70,7 @@ func check(t testing.TB, err error) {
 }
 
 // engines are the databases that the contract holds on.
-var engines = []engine{{"sqlite", newSQLite}}
+var engines = []engine{{"sqlite", newSQLite}, {"postgres", newPostgres}}
 
 // engine is a kind of database.
 type engine struct {

@@ -43,7 +43,7 @@ func (r *Record) ImportNodes(ctx context.Context, w joinserver.Write, nodes []Ne
 }
 
 func (r *Record) beginImport(ctx context.Context) (id int64, err error) {
-	err = r.inTransaction(ctx, func(sqlTx *sql.Tx) (err error) {
+	err = r.inTransaction(ctx, func(ctx context.Context, sqlTx *sql.Tx) (err error) {
 		tx := &Tx{ctx: ctx, tx: sqlTx, record: r}
 		if id, err = tx.nextRevision(); err != nil {
 			return err
@@ -57,7 +57,10 @@ func (r *Record) beginImport(ctx context.Context) (id int64, err error) {
 func (r *Record) stage(ctx context.Context, id int64, nodes []NewNode, nowMillis int64, progress func(int)) error {
 	staged := 0
 	for chunk := range slices.Chunk(nodes, importChunk) {
-		err := r.inTransaction(ctx, func(sqlTx *sql.Tx) error {
+		err := r.inTransaction(ctx, func(ctx context.Context, sqlTx *sql.Tx) error {
+			if err := take(ctx, sqlTx, r.engine.locks.turn); err != nil {
+				return err
+			}
 			tx := &Tx{ctx: ctx, tx: sqlTx, record: r, revision: id}
 			return tx.stageNodes(chunk, nowMillis)
 		})
@@ -147,15 +150,18 @@ SELECT COUNT(*) FROM nodes WHERE import_id = $1 AND group_id IS NOT NULL AND gro
 func (r *Record) abandon(id int64) {
 	const takeBack = `DELETE FROM nodes WHERE dev_eui IN (SELECT dev_eui FROM nodes WHERE import_id = $1 LIMIT $2)`
 	for left := int64(1); left > 0; giveWay() {
-		err := r.inTransaction(context.Background(), func(tx *sql.Tx) error {
-			result, err := tx.Exec(takeBack, id, importChunk)
+		err := r.inTransaction(context.Background(), func(ctx context.Context, tx *sql.Tx) error {
+			if err := take(ctx, tx, r.engine.locks.turn); err != nil {
+				return err
+			}
+			result, err := tx.ExecContext(ctx, takeBack, id, importChunk)
 			if err != nil {
 				return err
 			}
 			if left, err = result.RowsAffected(); err != nil || left > 0 {
 				return err
 			}
-			_, err = tx.Exec(`DELETE FROM imports WHERE id = $1`, id)
+			_, err = tx.ExecContext(ctx, `DELETE FROM imports WHERE id = $1`, id)
 			return err
 		})
 		if err != nil {

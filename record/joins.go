@@ -10,7 +10,7 @@ import (
 
 // joinStatements are the statements of a round of joins, and of the delivery of
 // its events.
-type joinStatements struct{ state, nonces, sessions, events, delivered bulk }
+type joinStatements struct{ state, nonces, sessions, events bulk }
 
 const (
 	// The versions are looked up along the links that the policy went, so that a
@@ -51,12 +51,9 @@ ON CONFLICT (dev_eui, slot) DO UPDATE SET
 
 	sqlOutbox    = `INSERT INTO outbox (committed_ms, dev_eui, join_nonce, account_id, payload) VALUES {rows}`
 	sqlOutboxRow = `(?, ?, ?, ?, ?)`
-
-	sqlDelivered    = `DELETE FROM outbox WHERE (committed_ms, dev_eui, join_nonce) IN (VALUES {rows})`
-	sqlDeliveredRow = `(CAST(? AS BIGINT), ?, CAST(? AS BIGINT))`
 )
 
-func prepareJoins(ctx context.Context, db *sql.DB) (*joinStatements, error) {
+func (e *engine) prepareJoins(ctx context.Context, db *sql.DB) (*joinStatements, error) {
 	s := &joinStatements{}
 	for _, st := range []struct {
 		to        *bulk
@@ -66,10 +63,9 @@ func prepareJoins(ctx context.Context, db *sql.DB) (*joinStatements, error) {
 		{&s.nonces, sqlDevNonce, sqlDevNonceRow},
 		{&s.sessions, sqlSession, sqlSessionRow},
 		{&s.events, sqlOutbox, sqlOutboxRow},
-		{&s.delivered, sqlDelivered, sqlDeliveredRow},
 	} {
 		var err error
-		if *st.to, err = prepareBulk(ctx, db, st.text, st.row); err != nil {
+		if *st.to, err = e.prepareBulk(ctx, db, st.text, st.row); err != nil {
 			return nil, err
 		}
 	}
@@ -84,7 +80,7 @@ func (r *joinRound) read(claims []*pendingJoin) ([]onRecord, error) {
 		args = append(args, i, req.DevEUI.String(), req.JoinEUI.String(), int64(req.DevNonce), p.claim.Gateway.EUI.String())
 	}
 	found := make([]onRecord, len(claims))
-	err := r.statements.state.query(r.tx, args, func(rows *sql.Rows) error {
+	err := r.statements.state.query(r.ctx, r.tx, args, func(rows *sql.Rows) error {
 		var i int
 		var has onRecord
 		var even, odd sessionOnRecord
@@ -117,13 +113,13 @@ func (r *joinRound) write(granted []*pendingJoin) error {
 		sessions = r.appendSession(sessions, devEUI, p.claim, p.grant)
 		events = append(events, r.at.UnixMilli(), devEUI, int64(p.grant.JoinNonce), int64(p.claim.Policy.Node.Account), p.event)
 	}
-	if err := s.nonces.exec(r.tx, nonces); err != nil {
+	if err := s.nonces.exec(r.ctx, r.tx, nonces); err != nil {
 		return fmt.Errorf("write DevNonces: %w", err)
 	}
-	if err := s.sessions.exec(r.tx, sessions); err != nil {
+	if err := s.sessions.exec(r.ctx, r.tx, sessions); err != nil {
 		return fmt.Errorf("write sessions: %w", err)
 	}
-	if err := s.events.exec(r.tx, events); err != nil {
+	if err := s.events.exec(r.ctx, r.tx, events); err != nil {
 		return fmt.Errorf("write join events: %w", err)
 	}
 	return nil

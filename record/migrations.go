@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"regexp"
 
 	"github.com/pressly/goose/v3"
 )
@@ -17,12 +16,12 @@ import (
 var migrations embed.FS
 
 // migrate brings the schema up to date.
-func migrate(ctx context.Context, db *sql.DB) error {
-	files, err := fs.Sub(sqliteFiles{migrations}, "migrations")
+func migrate(ctx context.Context, db *sql.DB, e *engine) error {
+	files, err := fs.Sub(schemaFiles{migrations, e.schema}, "migrations")
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files)
+	provider, err := goose.NewProvider(e.dialect, db, files)
 	if err != nil {
 		return err
 	}
@@ -48,14 +47,14 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// sqliteFiles shows SQLite what the files hold for it in comments that begin
-// with the word sqlite; to other engines they are comments.
-type sqliteFiles struct{ fs.FS }
-
-var forSQLite = regexp.MustCompile(`/\* sqlite (.*?) \*/`)
+// schemaFiles shows an engine the files as it reads them.
+type schemaFiles struct {
+	fs.FS
+	schema func([]byte) []byte
+}
 
 // Open implements fs.FS.
-func (f sqliteFiles) Open(name string) (fs.File, error) {
+func (f schemaFiles) Open(name string) (fs.File, error) {
 	file, err := f.FS.Open(name)
 	if err != nil {
 		return nil, err
@@ -64,13 +63,13 @@ func (f sqliteFiles) Open(name string) (fs.File, error) {
 		return file, err
 	}
 	text, err := io.ReadAll(file)
-	return sqliteFile{file, bytes.NewReader(forSQLite.ReplaceAll(text, []byte("$1")))}, err
+	return schemaFile{file, bytes.NewReader(f.schema(text))}, err
 }
 
-type sqliteFile struct {
+type schemaFile struct {
 	fs.File
 	text *bytes.Reader
 }
 
 // Read implements fs.File.
-func (f sqliteFile) Read(p []byte) (int, error) { return f.text.Read(p) }
+func (f schemaFile) Read(p []byte) (int, error) { return f.text.Read(p) }

@@ -42,7 +42,7 @@ func (tx *Tx) EachNode(account joinserver.AccountID, withKeys bool, fn func(Node
 	}, `
 SELECT n.dev_eui, n.account_id, COALESCE(n.group_id, 0), COALESCE(g.name, ''), n.enabled, n.mac_version, n.pin_code, n.sealed_app, n.sealed_nwk
 FROM nodes n LEFT JOIN node_groups g ON g.id = n.group_id
-WHERE ($1 = 0 OR n.account_id = $1) AND `+inForce+` ORDER BY n.dev_eui`, int64(account))
+WHERE (CAST($1 AS BIGINT) = 0 OR n.account_id = $1) AND `+inForce+` ORDER BY n.dev_eui`, int64(account))
 }
 
 func (tx *Tx) scanNode(rows *sql.Rows, withKeys bool) (n Node, err error) {

@@ -48,6 +48,8 @@ func (r *Record) Policy(ctx context.Context, device joinserver.EUI64) (joinserve
 		dataRate     sql.NullInt64
 	)
 	n.DevEUI = device
+	ctx, cancel := r.bound(ctx, r.busyTimeout)
+	defer cancel()
 	err := r.policies.policy.QueryRowContext(ctx, device.String()).Scan(&n.Account, &n.Enabled, &mac, &app, &nwk, &n.Version,
 		&g.ID, &g.Version, &p.ID, &p.Version, &p.Type, &p.Owner, &p.Enabled, &joinEUI, &p.BandPlanGroup, &p.ClassMode, &rxDelay, &dataRate)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -70,6 +72,8 @@ func (r *Record) Policy(ctx context.Context, device joinserver.EUI64) (joinserve
 // Gateways implements joinserver.Policies from the truth. A gateway in stock
 // belongs to nobody and is not registered.
 func (r *Record) Gateways(ctx context.Context, euis []joinserver.EUI64) ([]joinserver.Gateway, error) {
+	ctx, cancel := r.bound(ctx, r.busyTimeout)
+	defer cancel()
 	found := make([]joinserver.Gateway, 0, len(euis))
 	for _, eui := range euis {
 		g := joinserver.Gateway{EUI: eui}

@@ -5,9 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"time"
-
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // Programs that share a record take turns. SQLite has no queue for its write
@@ -21,23 +18,54 @@ const (
 // giveWay lets another program that waits for the write lock have it.
 func giveWay() { time.Sleep(2 * lockPoll) }
 
+const (
+	longestWrite = time.Minute // of a transaction that is not a commit of joins
+	overhead     = time.Second // that a commit of joins may take over its locks
+)
+
 // inTransaction runs fn in a transaction that is on disk when it returns nil.
-func (r *Record) inTransaction(ctx context.Context, fn func(*sql.Tx) error) error {
-	tx, err := r.begin(ctx)
+func (r *Record) inTransaction(ctx context.Context, fn func(context.Context, *sql.Tx) error) error {
+	ctx, cancel := r.bound(ctx, longestWrite)
+	defer cancel()
+	return r.transact(ctx, r.writer, fn)
+}
+
+// transact runs fn in a transaction of a pool. If the answer to the COMMIT stays
+// out, the outcome is not known and counts as a failure.
+func (r *Record) transact(ctx context.Context, db *sql.DB, fn func(context.Context, *sql.Tx) error) error {
+	tx, err := r.begin(ctx, db)
 	if err != nil {
 		return explain(err)
 	}
-	if err := fn(tx); err != nil {
+	if err := fn(ctx, tx); err != nil {
 		_ = tx.Rollback() // the first error is the one that counts
+		if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+			err = ctx.Err() // which ended it
+		}
 		return explain(err)
 	}
-	return explain(tx.Commit())
+	if err := tx.Commit(); err != nil {
+		return &commitError{explain(err)}
+	}
+	return nil
 }
 
-// begin takes the write lock, for which it waits BusyTimeout at most.
-func (r *Record) begin(ctx context.Context) (*sql.Tx, error) {
+// commitError is a COMMIT that failed, or whose outcome is not known.
+type commitError struct{ fault error }
+
+func (e *commitError) Error() string {
+	if isCutOff(e.fault) || isUnanswered(e.fault) {
+		return "whether it was committed is not known: " + e.fault.Error()
+	}
+	return e.fault.Error()
+}
+
+func (e *commitError) Unwrap() error { return e.fault }
+
+// begin takes the write lock of SQLite, for which it waits BusyTimeout at most.
+func (r *Record) begin(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
 	for deadline := time.Now().Add(r.busyTimeout); ; {
-		tx, err := r.writer.BeginTx(ctx, nil)
+		tx, err := db.BeginTx(ctx, nil)
 		if !isBusy(err) || time.Now().After(deadline) {
 			return tx, err
 		}
@@ -47,9 +75,4 @@ func (r *Record) begin(ctx context.Context) (*sql.Tx, error) {
 			return nil, ctx.Err()
 		}
 	}
-}
-
-func isBusy(err error) bool {
-	var fault *sqlite.Error
-	return errors.As(err, &fault) && fault.Code()&primaryCode == sqlite3.SQLITE_BUSY
 }

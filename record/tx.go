@@ -23,7 +23,7 @@ type Tx struct {
 
 // View runs fn over one consistent snapshot.
 func (r *Record) View(ctx context.Context, fn func(*Tx) error) error {
-	tx, err := r.reader.BeginTx(ctx, nil)
+	tx, err := r.reader.BeginTx(ctx, r.engine.view)
 	if err != nil {
 		return fmt.Errorf("read the record: %w", explain(err))
 	}
@@ -35,9 +35,12 @@ func (r *Record) View(ctx context.Context, fn func(*Tx) error) error {
 // signature nonce and writes the audit line. When it returns nil the change is
 // on disk. An error of fn rolls back and is returned as it is.
 func (r *Record) Update(ctx context.Context, w joinserver.Write, fn func(*Tx) error) error {
-	return r.inTransaction(ctx, func(sqlTx *sql.Tx) error {
+	return r.inTransaction(ctx, func(ctx context.Context, sqlTx *sql.Tx) error {
 		tx := &Tx{ctx: ctx, tx: sqlTx, record: r}
-		if _, err := tx.nextRevision(); err != nil {
+		if _, err := tx.nextRevision(); err != nil { // takes the turn
+			return err
+		}
+		if err := take(ctx, sqlTx, r.engine.locks.policies); err != nil {
 			return err
 		}
 		if err := tx.useNonce(w); err != nil {

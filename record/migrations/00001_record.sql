@@ -2,7 +2,8 @@
 -- milliseconds. A version is the revision at which its row was last changed.
 --
 -- What SQLite is to read and PostgreSQL is not stands in a comment that begins
--- with the word sqlite.
+-- with the word sqlite. PostgreSQL reads TEXT as TEXT COLLATE "C", so that text
+-- compares octet by octet on both.
 
 -- +goose Up
 

@@ -1,0 +1,88 @@
+package record
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pressly/goose/v3"
+)
+
+// engine is what differs between the databases that can hold a record.
+type engine struct {
+	dialect goose.Dialect
+	schema  func([]byte) []byte // a migration as the engine reads it
+
+	view        *sql.TxOptions // of a transaction that reads one snapshot
+	bulkSizes   []int          // rows per statement, from many to one
+	maxBulkArgs int            // of a statement of several rows
+	numbered    bool           // placeholders are $1, $2, …; else ? will do
+
+	locks  locks
+	remote bool // a network lies between, on which answers can stay out
+}
+
+// locks are the statements by which writers wait for each other, in the order in
+// which they are taken. Empty: BEGIN has taken the lock already.
+//
+// An administrative write takes turn, then policies. A group commit takes joins,
+// devices, addresses. Whoever holds a lock waits only for locks further down the
+// list, and joins and policies exclude each other; so nobody waits in a circle.
+//
+// An import stages its nodes with turn alone, in the order of their DevEUIs: they
+// are not in force, and joins of older policies that lock the same rows take them
+// in that order too.
+type locks struct {
+	turn       string // one administrative write at a time
+	policies   string // no join is being decided, and none begins
+	joins      string // no policy changes; held together with other joins
+	devices    string // $1: the DevEUIs whose nonces and sessions are ours until the end
+	addresses  string // DevAddrs are given by one at a time
+	deliveries string // join events are taken off by one at a time
+}
+
+// take takes a lock until the transaction ends.
+func take(ctx context.Context, tx *sql.Tx, lock string, args ...any) error {
+	if lock == "" {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, lock, args...)
+	return err
+}
+
+// statement gives a text with ? for its arguments the placeholders of the engine.
+func (e *engine) statement(text string) string {
+	if !e.numbered {
+		return text
+	}
+	var b strings.Builder
+	for n := 1; ; n++ {
+		before, after, found := strings.Cut(text, "?")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString("$" + strconv.Itoa(n))
+		text = after
+	}
+}
+
+// pools are the connections to a database. Joins have one of their own, so that
+// no other write keeps them waiting for it.
+type pools struct{ joins, writer, reader *sql.DB }
+
+func (p pools) close() error {
+	return errors.Join(p.reader.Close(), p.joins.Close(), p.writer.Close())
+}
+
+// bound ends a context when an answer has stayed out for too long. What is on
+// this machine always answers.
+func (r *Record) bound(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	if !r.engine.remote {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, limit)
+}

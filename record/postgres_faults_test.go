@@ -1,0 +1,328 @@
+package record_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"joingate/band"
+	"joingate/joinserver"
+	"joingate/record"
+)
+
+// kill -9 of the server in a storm, twice: joins fail meanwhile, all that were
+// granted are on record, none twice, and joins go on by themselves.
+func TestPostgresKilled(t *testing.T) {
+	t.Parallel()
+	c := ownCluster(t)
+	w := newWorld(t, engine{"postgres", func(t testing.TB) store { return c.store(t, c.newDatabase(t)) }})
+	const devices = 32
+	w.importNodes(t, w.r, band.MAC1_0_3, 0, devices)
+	claims := make([]joinserver.Claim, devices)
+	for i := range claims {
+		claims[i] = w.claim(t, w.r, devEUI(i), 0, w.clock.now())
+	}
+	var mu sync.Mutex
+	granted := map[joinserver.EUI64]map[uint32]uint16{} // JoinNonce and DevNonce
+	next := make([]uint16, devices)
+	for range 2 {
+		var grants atomic.Int64
+		var killing sync.Once
+		together(devices, func(i int) {
+			for {
+				g, err := w.commit(withNonce(claims[i], &next[i]))
+				if err != nil {
+					if !strings.Contains(err.Error(), "joins go on by themselves") {
+						t.Errorf("commit on a killed server: %v", err)
+					}
+					return
+				}
+				mu.Lock()
+				if granted[devEUI(i)] == nil {
+					granted[devEUI(i)] = map[uint32]uint16{}
+				}
+				if _, twice := granted[devEUI(i)][g.JoinNonce]; twice {
+					t.Errorf("JoinNonce %d twice", g.JoinNonce)
+				}
+				granted[devEUI(i)][g.JoinNonce] = next[i]
+				mu.Unlock()
+				if grants.Add(1) > 300 {
+					killing.Do(c.kill)
+				}
+			}
+		})
+		if err := w.r.Ready(context.Background()); err == nil {
+			t.Error("ready without a server")
+		}
+		check(t, c.start())
+		check(t, w.r.Ready(context.Background()))
+		for i := range devices {
+			g := must[joinserver.Grant](t)(w.commit(withNonce(claims[i], &next[i])))
+			granted[devEUI(i)][g.JoinNonce] = next[i]
+		}
+	}
+	db := w.store.raw(t)
+	for device, nonces := range granted {
+		for joinNonce, devNonce := range nonces {
+			if n := one[int](t, db, `SELECT COUNT(*) FROM outbox o JOIN dev_nonces d USING (dev_eui)
+WHERE o.dev_eui = $1 AND o.join_nonce = $2 AND d.dev_nonce = $3`, device.String(), int64(joinNonce), int64(devNonce)); n != 1 {
+				t.Errorf("join %d of %s was granted and is not on record", joinNonce, device)
+			}
+		}
+	}
+}
+
+// withNonce gives the claim its next DevNonce.
+func withNonce(c joinserver.Claim, last *uint16) joinserver.Claim {
+	*last++
+	c.Request.DevNonce = *last
+	return c
+}
+
+// A session that holds a table: joins fail after BusyTimeout and burn no nonce.
+func TestPostgresLocked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, postgres)
+	w.importNodes(t, w.r, band.MAC1_0_3, 0, 1)
+	claim := w.claim(t, w.r, devEUI(0), 1, w.clock.now())
+	o := w.store.options
+	o.BusyTimeout = 100 * time.Millisecond
+	r := open(t, o)
+	ctx := context.Background()
+	for _, table := range []string{"sessions", "nodes", "gateways", "revision"} {
+		holder := must[*sql.Tx](t)(w.store.raw(t).BeginTx(ctx, nil))
+		must[sql.Result](t)(holder.ExecContext(ctx, `LOCK TABLE `+table+` IN ACCESS EXCLUSIVE MODE`))
+		if table == "revision" {
+			if err := r.Update(ctx, operator, func(*record.Tx) error { return nil }); err == nil || !strings.Contains(err.Error(), "locked by another session") {
+				t.Errorf("update: %v", err)
+			}
+		} else if _, err := r.Commit(ctx, claim); err == nil || !strings.Contains(err.Error(), "locked by another session") {
+			t.Errorf("commit with %s locked: %v", table, err)
+		}
+		if table == "nodes" {
+			if _, err := r.Policy(ctx, devEUI(0)); err == nil {
+				t.Error("a policy from a locked table")
+			}
+		}
+		check(t, holder.Rollback())
+	}
+	if g := must[joinserver.Grant](t)(r.Commit(ctx, claim)); g.JoinNonce != 1 {
+		t.Errorf("JoinNonce %d: those that failed were counted", g.JoinNonce)
+	}
+}
+
+// A program that stands still in a write, with all locks held, loses them; the
+// joins that waited are granted.
+func TestPostgresStandstill(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, postgres)
+	w.importNodes(t, w.r, band.MAC1_0_3, 0, 1)
+	claim := w.claim(t, w.r, devEUI(0), 1, w.clock.now())
+	other := open(t, w.store.options)
+	still, granted, failed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		failed <- other.Update(context.Background(), operator, func(tx *record.Tx) error {
+			close(still)
+			<-granted
+			return tx.DeleteNode(devEUI(0))
+		})
+	}()
+	<-still
+	_, err := w.commit(claim)
+	close(granted)
+	if err != nil {
+		t.Errorf("the join that waited: %v", err)
+	}
+	if err := <-failed; err == nil || !strings.Contains(err.Error(), "stood still") && !strings.Contains(err.Error(), "broke") {
+		t.Errorf("the write that stood still: %v", err)
+	}
+	if !view(t, w.r, func(tx *record.Tx) (bool, error) { return tx.HasNode(devEUI(0)) }) {
+		t.Error("the write that stood still was carried out")
+	}
+}
+
+// A deadlock with a session of somebody else: the whole batch is tried once more,
+// and granted.
+func TestPostgresDeadlock(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, postgres)
+	w.importNodes(t, w.r, band.MAC1_0_3, 0, 2)
+	first, second := devEUI(0), devEUI(1)
+	if bytes.Compare(first[:], second[:]) > 0 {
+		first, second = second, first
+	}
+	claims := []joinserver.Claim{w.claim(t, w.r, first, 1, w.clock.now()), w.claim(t, w.r, second, 1, w.clock.now())}
+	ctx := context.Background()
+	db := w.store.raw(t)
+	somebody := must[*sql.Tx](t)(db.BeginTx(ctx, nil))
+	lock := func(device joinserver.EUI64) error {
+		_, err := somebody.ExecContext(ctx, `SELECT 1 FROM nodes WHERE dev_eui = $1 FOR UPDATE`, device.String())
+		return err
+	}
+	must[sql.Result](t)(somebody.ExecContext(ctx, `SET LOCAL deadlock_timeout = '1min'`)) // it is not the one that gives in
+	check(t, lock(second))
+	outcomes := make(chan []error, 1)
+	go func() {
+		_, errs := w.r.CommitTogether(claims)
+		outcomes <- errs
+	}()
+	for one[int](t, db, `SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 0 {
+	}
+	check(t, lock(first)) // waits until the joins have given in
+	check(t, somebody.Commit())
+	check(t, errors.Join(<-outcomes...))
+	if n := one[int](t, db, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`); n > 1 {
+		t.Errorf("%d deadlocks", n)
+	}
+}
+
+// With no connection left a program says so, and goes on when there is one.
+func TestPostgresConnectionLimit(t *testing.T) {
+	t.Parallel()
+	c := ownCluster(t, "max_connections = 16", "superuser_reserved_connections = 0", "max_wal_senders = 0", "autovacuum = off")
+	w := newWorld(t, engine{"postgres", func(t testing.TB) store { return c.store(t, c.newDatabase(t)) }})
+	w.importNodes(t, w.r, band.MAC1_0_3, 0, 1)
+	ctx := context.Background()
+	var holders []*sql.Conn
+	var err error
+	for db := c.connect(t, "postgres"); err == nil; {
+		var conn *sql.Conn
+		if conn, err = db.Conn(ctx); err == nil {
+			holders = append(holders, conn)
+		}
+	}
+	w.mustJoin(t, devEUI(0), 1) // who has a connection goes on
+	o := w.store.options
+	o.BusyTimeout = 100 * time.Millisecond
+	if _, err := record.Open(ctx, o); err == nil || !strings.Contains(err.Error(), "no connection left") {
+		t.Errorf("open with no connection left: %v", err)
+	}
+	for _, conn := range holders {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // ends it
+	}
+	r := open(t, w.store.options)
+	must[joinserver.Grant](t)(r.Commit(ctx, w.claim(t, r, devEUI(0), 2, w.clock.now())))
+}
+
+// The network goes away in the middle of a join. It counts as not granted, also
+// when only the answer to the COMMIT is lost; then joins go on by themselves.
+func TestPostgresCutOff(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		from string // what the program sends when the network goes away
+		on   int    // sessions that are on record all the same
+		want string
+	}{
+		{"before the joins are read", "FOR NO KEY UPDATE", 0, "stayed out"},
+		{"at the COMMIT", "commit", 1, "whether it was committed is not known"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, postgres)
+			w.importNodes(t, w.r, band.MAC1_0_3, 0, 2)
+			claims := []joinserver.Claim{w.claim(t, w.r, devEUI(0), 1, w.clock.now()), w.claim(t, w.r, devEUI(1), 1, w.clock.now())}
+			wire := newWire(t, w.store.options.PostgresURL)
+			o := w.store.options
+			o.PostgresURL, o.BusyTimeout = wire.url, time.Second
+			r := open(t, o)
+			wire.cutAt(c.from)
+			if g, err := r.Commit(context.Background(), claims[0]); err == nil || g != (joinserver.Grant{}) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("commit: %+v, %v", g, err)
+			}
+			if n := one[int](t, w.store.raw(t), `SELECT COUNT(*) FROM sessions`); n != c.on {
+				t.Errorf("%d sessions on record, not %d", n, c.on)
+			}
+			wire.cutAt("")
+			must[joinserver.Grant](t)(r.Commit(context.Background(), claims[1]))
+		})
+	}
+}
+
+// wire is a network between a program and PostgreSQL that can be cut.
+type wire struct {
+	url  string
+	from atomic.Pointer[[]byte] // when the program sends this, answers get lost from then on
+}
+
+func newWire(t testing.TB, to string) *wire {
+	t.Helper()
+	u := must[*url.URL](t)(url.Parse(to))
+	listener := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
+	w := &wire{}
+	w.cutAt("")
+	server := u.Host
+	u.Host = listener.Addr().String()
+	w.url = u.String()
+	var all sync.WaitGroup
+	var conns sync.Map
+	all.Go(func() {
+		for {
+			program, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conns.Store(program, nil)
+			all.Go(func() { w.carry(program, server) })
+		}
+	})
+	t.Cleanup(func() { // after the records on it are closed
+		check(t, listener.Close())
+		conns.Range(func(program, _ any) bool {
+			_ = program.(net.Conn).Close() // it may be closed
+			return true
+		})
+		all.Wait()
+	})
+	return w
+}
+
+func (w *wire) cutAt(text string) {
+	from := []byte(text)
+	w.from.Store(&from)
+}
+
+func (w *wire) carry(program net.Conn, to string) {
+	defer program.Close()
+	server, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	var cut atomic.Bool
+	go func() {
+		defer server.Close()
+		copyWhile(server, program, func(sent []byte) bool {
+			from := *w.from.Load()
+			if len(from) > 0 && bytes.Contains(sent, from) {
+				cut.Store(true)
+			}
+			return !cut.Load() || bytes.Contains(sent, []byte("commit"))
+		})
+	}()
+	copyWhile(program, server, func([]byte) bool { return !cut.Load() })
+}
+
+// copyWhile carries on until an end is closed; what pass does not let by is lost.
+func copyWhile(to io.Writer, from io.Reader, pass func([]byte) bool) {
+	buffer := make([]byte, 1<<16)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		if pass(buffer[:n]) {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}
+}
