@@ -7,7 +7,7 @@ STATIC   := honnef.co/go/tools/cmd/staticcheck@v0.6.1
 FUZZTIME ?= 30s
 
 # Debian packages that tests start servers from.
-PACKAGES := mosquitto redis-server
+PACKAGES := mosquitto redis-server postgresql
 
 .PHONY: test build lint unit sdk packages bench fuzz golden
 

@@ -67,7 +67,7 @@ devices join by them through gateways behind ChirpStack Gateway Bridges.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVar(&p.configFile, "config", "", "configuration `FILE` (default: $JOINGATE_CONFIG, else none)")
-	root.AddCommand(p.serveCommand(), p.demoCommand(), p.simulateCommand(), p.accountCommand(), p.userCommand(), p.accessKeyCommand(), p.auditCommand(), p.callCommand(), p.nodeCommand(),
+	root.AddCommand(p.serveCommand(), p.demoCommand(), p.simulateCommand(), p.accountCommand(), p.userCommand(), p.accessKeyCommand(), p.auditCommand(), p.recordCommand(), p.callCommand(), p.nodeCommand(),
 		p.gatewayCommand(), p.bandCommand(), p.configCommand(), p.versionCommand())
 	return root
 }

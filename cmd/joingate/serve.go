@@ -64,7 +64,7 @@ func (s *server) announce(to io.Writer) {
 		{"admin API", s.apiURL},
 		{"gateways", s.brokerURL + brokerNote(s.config.MQTT)},
 		{"operations", s.opsURL + " (/healthz, /readyz, /metrics)"},
-		{"record", s.recordPath},
+		{"record", recordPlace(s.config)},
 		{"key file", s.config.Keys.KEKPath(s.config.DataDir) + " (back it up: without it the record's keys cannot be read)"},
 	} {
 		fmt.Fprintf(to, "  %-11s %s\n", line[0], line[1])

@@ -36,7 +36,7 @@ type server struct {
 	api, ops *http.Server
 	tasks    sync.WaitGroup
 
-	apiURL, opsURL, brokerURL, recordPath string
+	apiURL, opsURL, brokerURL string
 }
 
 // startServer starts the parts in the order in which they need each other. When
@@ -60,7 +60,6 @@ func (s *server) startRecord(ctx context.Context) (err error) {
 	if s.record, err = openRecord(ctx, s.config, observe); err != nil {
 		return err
 	}
-	s.recordPath, _ = s.config.Record.SQLitePath(s.config.DataDir)
 	return registerRecord(s.registry, s.record)
 }
 
@@ -121,6 +120,7 @@ func (s *server) startEdge(handler mqtt.Handler, watch *linkwan.Watch) error {
 			CAFile: m.TLSCA, CertFile: m.TLSCert, KeyFile: m.TLSKey,
 		},
 		Prefixes: m.Prefixes, ShareGroup: m.ShareGroup, CollectWindow: s.config.Join.CollectWindow,
+		Copies: s.shared.copies, IDs: s.shared.ids,
 		Handler: handler, Outbox: s.record, Gateways: watch, Registerer: s.registry, Logger: s.log.Named("joins"),
 	})
 	if err != nil {

@@ -40,21 +40,42 @@ func (p *program) variable(name string) string {
 // openRecord opens the record of the configuration; the first program to do so
 // makes it, and its key file.
 func openRecord(ctx context.Context, c config.Config, observe func(int, time.Duration)) (*record.Record, error) {
-	path, ok := c.Record.SQLitePath(c.DataDir)
-	if !ok {
-		return nil, fmt.Errorf("record.url %q: this version keeps the record in SQLite only: use \"sqlite:FILE\"", c.Record.URL)
-	}
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return nil, fmt.Errorf("record.url %q: %s is a directory: name a file", c.Record.URL, path)
-	}
-	if err := makePrivate(c.DataDir); err != nil {
-		return nil, err
-	}
-	kek, err := keyring.LoadKEK(c.Keys.KEKPath(c.DataDir), !exists(path))
+	o, err := recordOptions(c)
 	if err != nil {
 		return nil, err
 	}
-	return record.Open(ctx, record.Options{SQLitePath: path, KEK: kek, Observe: observe})
+	o.Observe = observe
+	return record.Open(ctx, o)
+}
+
+// recordOptions gives database and key of the record. A key file is made only
+// where there can be no record yet that another key has sealed.
+func recordOptions(c config.Config) (o record.Options, err error) {
+	path, embedded := c.Record.SQLitePath(c.DataDir)
+	if info, err := os.Stat(path); embedded && err == nil && info.IsDir() {
+		return o, fmt.Errorf("record.url %q: %s is a directory: name a file", c.Record.URL, path)
+	}
+	if err := makePrivate(c.DataDir); err != nil {
+		return o, err
+	}
+	if o.KEK, err = keyring.LoadKEK(c.Keys.KEKPath(c.DataDir), !embedded || !exists(path)); err != nil {
+		return o, err
+	}
+	if embedded {
+		o.SQLitePath = path
+		return o, nil
+	}
+	o.PostgresURL, o.Username = c.Record.URL, c.Record.Username
+	o.Password, err = config.Secret(c.Record.PasswordFile)
+	return o, err
+}
+
+// recordPlace says for people where the record is.
+func recordPlace(c config.Config) string {
+	if path, embedded := c.Record.SQLitePath(c.DataDir); embedded {
+		return path
+	}
+	return c.Record.URL
 }
 
 // withRecord runs one command on the record. It works beside a server that runs.

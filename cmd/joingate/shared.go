@@ -8,6 +8,7 @@ import (
 	"joingate/config"
 	"joingate/keyring"
 	"joingate/linkwan"
+	"joingate/mqtt"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -20,7 +21,9 @@ const policiesCached = 100_000
 type shared struct {
 	policies cache.Policies
 	quotas   cache.Quotas
-	redis    *cache.Redis // nil: in memory
+	copies   mqtt.Copies      // nil: this is the only instance
+	ids      mqtt.DownlinkIDs // nil: this is the only instance
+	redis    *cache.Redis     // nil: in memory
 }
 
 func (s *server) openShared() (shared, error) {
@@ -43,7 +46,9 @@ func (s *server) openShared() (shared, error) {
 	if err != nil {
 		return shared{}, err
 	}
-	return shared{policies: r.Policies(s.record), quotas: r.Quotas(local), redis: r}, registerCache(s.registry, r)
+	return shared{
+		policies: r.Policies(s.record), quotas: r.Quotas(local), copies: r.Copies(), ids: r.DownlinkIDs(), redis: r,
+	}, registerCache(s.registry, r)
 }
 
 // secretOf makes no secret of an empty text: none is given then.
