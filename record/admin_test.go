@@ -102,6 +102,8 @@ func TestAuditLine(t *testing.T) {
 			return errors.Join(tx.Audit(changes[0]), tx.Audit(changes[1]))
 		}))
 		check(t, w.r.Update(context.Background(), joinserver.Write{Account: otherOne, At: noon.Add(time.Hour)}, func(*record.Tx) error { return nil }))
+		// What the server observes is no line.
+		check(t, w.r.Update(context.Background(), joinserver.Write{Action: "GatewayStateChanged", At: noon.Add(time.Hour)}, func(*record.Tx) error { return nil }))
 		lines := func(account joinserver.AccountID, since time.Time) (found []record.AuditLine) {
 			check(t, w.r.View(context.Background(), func(tx *record.Tx) error {
 				return tx.EachAudit(account, since, func(l record.AuditLine) error {
