@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -128,6 +129,24 @@ func (c *client) subscribe(ctx context.Context, connection paho.Client) error {
 		}
 	}
 	return nil
+}
+
+// leave gives up what is shared with other instances: from then on they get what
+// comes. If the broker does not answer, what still comes here is lost to them.
+func (c *client) leave(ctx context.Context) {
+	open := c.open.Load()
+	if open == nil {
+		return
+	}
+	var shared []string
+	for filter := range c.filters {
+		if strings.HasPrefix(filter, "$share/") { // MQTT 5.0 section 4.8.2
+			shared = append(shared, filter)
+		}
+	}
+	if len(shared) > 0 {
+		_ = answered(ctx, open.Unsubscribe(shared...), c.answerTimeout)
+	}
 }
 
 // watch waits for the end of a connection. A broker that hangs does not close

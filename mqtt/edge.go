@@ -167,9 +167,12 @@ func (e *Edge) Rejects() []Reject { return e.reporter.rejects() }
 // Drain takes no more joins and returns when those under way are finished: their
 // windows have passed, and their join-accepts have been acknowledged, or RX2 is
 // over. Without the ack a broker that closes next, as the embedded one does,
-// could take the command with it. Run goes on meanwhile. Drain returns early
-// when ctx is done.
+// could take the command with it. What comes later goes to the other instances
+// of the share group. Run goes on meanwhile. Drain returns early when ctx is done.
 func (e *Edge) Drain(ctx context.Context) {
+	if e.client != nil {
+		e.client.leave(ctx)
+	}
 	e.pipeline.drain()
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()

@@ -7,10 +7,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/chirpstack/chirpstack/api/go/v4/gw"
+	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
@@ -240,6 +242,24 @@ func TestRejectEventReachesTheBroker(t *testing.T) {
 }
 
 // Drain finishes what is under way and takes nothing new.
+// An instance that stops leaves what comes to the others of its share group.
+func TestDrainLeavesTheShareGroup(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, url string) {
+		stopping := runEdge(t, url, new(fakeHandler), func(c *Config) { c.ShareGroup = "joingate" })
+		b := connectBridge(t, url)
+		var received atomic.Int32
+		token := b.client.Subscribe("$share/joingate/gateway/+/event/up", 1, func(paho.Client, paho.Message) { received.Add(1) })
+		if !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+			t.Fatalf("subscribe as another instance: %v", token.Error())
+		}
+		stopping.Drain(t.Context())
+		for i := range 10 {
+			b.up(t, copyOf(joinRequest(i), gatewayA, 7, start))
+		}
+		eventually(t, "the other instance to get everything", func() bool { return received.Load() == 10 })
+	})
+}
+
 func TestDrain(t *testing.T) {
 	b := newBench(t)
 	b.hear(joinRequest(1), gatewayA, 7)
