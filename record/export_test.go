@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"database/sql"
 	"strconv"
 
 	"joingate/joinserver"
@@ -40,4 +41,21 @@ func (r *Record) LimitPages(ctx context.Context, more int64) error {
 	}
 	_, err = conn.ExecContext(ctx, "PRAGMA max_page_count = "+strconv.FormatInt(limit, 10))
 	return err
+}
+
+// WriteDurability is what the connections that write have set: how much of a
+// commit is on disk when it returns.
+func (r *Record) WriteDurability(ctx context.Context) (settings []string, err error) {
+	ask := `PRAGMA synchronous`
+	if r.engine.remote {
+		ask = `SHOW synchronous_commit`
+	}
+	for _, db := range []*sql.DB{r.committer, r.writer} {
+		var setting string
+		if err := db.QueryRowContext(ctx, ask).Scan(&setting); err != nil {
+			return nil, err
+		}
+		settings = append(settings, setting)
+	}
+	return settings, nil
 }
