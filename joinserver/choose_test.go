@@ -219,7 +219,7 @@ func rx1Alone(t *testing.T, w *world) (band.GroupID, joinserver.Reception) {
 			}
 		}
 	}
-	t.Skip("no group offers RX1 alone")
+	t.Fatal("no group offers RX1 alone: this proves nothing")
 	return 0, joinserver.Reception{}
 }
 
