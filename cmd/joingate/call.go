@@ -33,7 +33,7 @@ line can be seen by other users of the machine: prefer the environment.`,
 				return err
 			}
 			client := linkwan.Client{
-				Endpoint:    first(endpoint, p.variable("JOINGATE_ENDPOINT"), "http://127.0.0.1:8080"),
+				Endpoint:    withScheme(first(endpoint, p.variable("JOINGATE_ENDPOINT"), "127.0.0.1:8080")),
 				AccessKeyID: first(keyID, p.variable("JOINGATE_ACCESS_KEY_ID")),
 				Secret:      keyring.NewSecret(first(secret, p.variable("JOINGATE_ACCESS_KEY_SECRET"))),
 			}
@@ -78,6 +78,14 @@ func keyValues(args []string) (map[string]string, error) {
 		params[key] = value
 	}
 	return params, nil
+}
+
+// withScheme lets an endpoint be written as the SDKs take it: HOST:PORT.
+func withScheme(endpoint string) string {
+	if strings.Contains(endpoint, "://") {
+		return endpoint
+	}
+	return "http://" + endpoint
 }
 
 func first(values ...string) string {
