@@ -52,24 +52,7 @@ func claimsOf(b *testing.B, r *record.Record, p place) []joinserver.Claim {
 }
 
 func commitAll(b *testing.B, r *record.Record, claims []joinserver.Claim, next *atomic.Int64, goroutines int) {
-	var left atomic.Int64
-	left.Store(int64(b.N))
-	var all sync.WaitGroup
-	for range goroutines {
-		all.Go(func() {
-			for left.Add(-1) >= 0 {
-				i := next.Add(1)
-				c := claims[i%provisioned]
-				c.Request.DevNonce = uint16(i / provisioned)
-				c.Deadline = time.Now().Add(time.Minute)
-				if _, err := r.Commit(context.Background(), c); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
+	commitAllThrough(b, []*record.Record{r}, claims, next, goroutines)
 }
 
 // BenchmarkPolicy reads the policies of devices in no order.
@@ -89,4 +72,28 @@ func BenchmarkPolicy(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "policies/s")
+}
+
+// commitAllThrough divides b.N joins between the records, with so many goroutines
+// for each of them.
+func commitAllThrough(b *testing.B, records []*record.Record, claims []joinserver.Claim, next *atomic.Int64, goroutines int) {
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	for i := range goroutines * len(records) {
+		r := records[i%len(records)]
+		all.Go(func() {
+			for left.Add(-1) >= 0 {
+				i := next.Add(1)
+				c := claims[i%provisioned]
+				c.Request.DevNonce = uint16(i / provisioned)
+				c.Deadline = time.Now().Add(time.Minute)
+				if _, err := r.Commit(context.Background(), c); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }

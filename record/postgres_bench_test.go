@@ -1,14 +1,11 @@
 package record_test
 
 import (
-	"context"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"joingate/band"
-	"joingate/joinserver"
 	"joingate/record"
 )
 
@@ -42,28 +39,4 @@ func BenchmarkCommitPostgres(b *testing.B) {
 			b.ReportMetric(float64(b.N)/float64(batches.Load()-before), "joins/commit")
 		})
 	}
-}
-
-// commitAllThrough divides b.N joins between the records, with so many goroutines
-// for each of them.
-func commitAllThrough(b *testing.B, records []*record.Record, claims []joinserver.Claim, next *atomic.Int64, goroutines int) {
-	var left atomic.Int64
-	left.Store(int64(b.N))
-	var all sync.WaitGroup
-	for i := range goroutines * len(records) {
-		r := records[i%len(records)]
-		all.Go(func() {
-			for left.Add(-1) >= 0 {
-				i := next.Add(1)
-				c := claims[i%provisioned]
-				c.Request.DevNonce = uint16(i / provisioned)
-				c.Deadline = time.Now().Add(time.Minute)
-				if _, err := r.Commit(context.Background(), c); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
 }
