@@ -40,6 +40,10 @@ type Config struct {
 	// table each. Default none: only the built-in groups of "joingate band list".
 	BandPlanGroups []map[string]any `toml:"band_plan_groups"`
 
+	// The network servers that may ask the Backend Interfaces, one
+	// [[network_servers]] table each. Default none.
+	NetworkServers []map[string]any `toml:"network_servers"`
+
 	// The record: accounts, permissions, nodes, nonces and sessions.
 	Record Record `toml:"record"`
 
@@ -52,8 +56,14 @@ type Config struct {
 	// The admin API.
 	API API `toml:"api"`
 
-	// The operations endpoint: /healthz, /readyz and /metrics.
+	// The operations endpoint: /healthz, /readyz, /metrics and /rejects.
 	Ops Ops `toml:"ops"`
+
+	// LoRaWAN Backend Interfaces (TS002) for other network servers.
+	Backend Backend `toml:"backend"`
+
+	// Where join events go besides MQTT.
+	Events Events `toml:"events"`
 
 	// What this LoRaWAN network is called.
 	Network Network `toml:"network"`
@@ -61,11 +71,18 @@ type Config struct {
 	// How joins are answered.
 	Join Join `toml:"join"`
 
+	// How much one device may ask for. A device whose requests are good is never
+	// refused for what others send in its name.
+	Limits Limits `toml:"limits"`
+
 	// Where the key lies that seals the root keys.
 	Keys Keys `toml:"keys"`
 
 	// The program's log.
 	Log Log `toml:"log"`
+
+	// Traces of joins, for OpenTelemetry.
+	Tracing Tracing `toml:"tracing"`
 }
 
 // Record says which database is the record.
@@ -105,6 +122,25 @@ type Cache struct {
 
 	// File with the Redis password. Default none: no password is given.
 	PasswordFile string `toml:"password_file"`
+
+	// How long Redis may take to answer, "1ms" to "1s", before the record is asked
+	// instead. Default "50ms".
+	Timeout time.Duration `toml:"timeout"`
+
+	// Start of all names that Joingate keeps in Redis. Default "joingate". Two
+	// installations on one Redis need different ones.
+	KeyPrefix string `toml:"key_prefix"`
+
+	// PEM file with the authorities that may sign the certificate of Redis.
+	// Default none: the system's authorities are trusted.
+	TLSCA string `toml:"tls_ca"`
+
+	// PEM file with this program's certificate for Redis; needs tls_key. Default
+	// none: no certificate is shown.
+	TLSCert string `toml:"tls_cert"`
+
+	// PEM file with the private key of tls_cert. Default none.
+	TLSKey string `toml:"tls_key"`
 }
 
 // InMemory reports whether the cache is in the process itself.
@@ -121,6 +157,25 @@ type MQTT struct {
 	// "127.0.0.1:1883": gateway bridges on this machine only. Without effect with
 	// another broker.
 	EmbeddedListen string `toml:"embedded_listen"`
+
+	// File with the users of the embedded broker and the gateways each may speak
+	// for. Default none: anonymous clients, from this machine only.
+	EmbeddedUsersFile string `toml:"embedded_users_file"`
+
+	// PEM file with the embedded broker's certificate; needs embedded_tls_key.
+	// Default none: the broker speaks without TLS.
+	EmbeddedTLSCert string `toml:"embedded_tls_cert"`
+
+	// PEM file with the private key of embedded_tls_cert. Default none.
+	EmbeddedTLSKey string `toml:"embedded_tls_key"`
+
+	// PEM file with the authorities whose client certificates the embedded broker
+	// takes for gateways: the name in one is the user. Default none.
+	EmbeddedTLSClientCA string `toml:"embedded_tls_client_ca"`
+
+	// true: the embedded broker may listen on a public address without TLS.
+	// Default false: the server refuses to start then.
+	EmbeddedInsecure bool `toml:"embedded_insecure"`
 
 	// Name of the MQTT shared subscription. Set it to the same name on all
 	// instances behind one broker, so that each message goes to one of them.
@@ -166,6 +221,10 @@ type API struct {
 	// PEM file with the private key of tls_cert. Default none.
 	TLSKey string `toml:"tls_key"`
 
+	// true: the API may listen on a public address without TLS, for example
+	// behind a proxy that has it. Default false: the server refuses to start then.
+	Insecure bool `toml:"insecure"`
+
 	// true: CreateGateway takes only gateways of the stock, with their PIN.
 	// Default false: it also takes any other free EUI with any six-digit PIN.
 	GatewaysFromStockOnly bool `toml:"gateways_from_stock_only"`
@@ -176,6 +235,76 @@ type Ops struct {
 	// Address, HOST:PORT, of the operations endpoint; port 0 takes a free one.
 	// Default "127.0.0.1:9090": this machine only. It asks for no password.
 	Listen string `toml:"listen"`
+
+	// PEM file with the endpoint's certificate; needs tls_key. Default none: plain
+	// HTTP.
+	TLSCert string `toml:"tls_cert"`
+
+	// PEM file with the private key of tls_cert. Default none.
+	TLSKey string `toml:"tls_key"`
+
+	// true: the endpoint may listen on a public address without TLS. Default
+	// false: the server refuses to start then.
+	Insecure bool `toml:"insecure"`
+}
+
+// Backend says how LoRaWAN Backend Interfaces are served.
+type Backend struct {
+	// Address, HOST:PORT, of the Backend Interfaces over HTTPS. Default none: they
+	// are not served. It needs tls_cert, tls_key and tls_client_ca.
+	Listen string `toml:"listen"`
+
+	// PEM file with the certificate that network servers see. Default none.
+	TLSCert string `toml:"tls_cert"`
+
+	// PEM file with the private key of tls_cert. Default none.
+	TLSKey string `toml:"tls_key"`
+
+	// PEM file with the authorities that sign the network servers' certificates.
+	// Default none.
+	TLSClientCA string `toml:"tls_client_ca"`
+
+	// File with the authorities' list of revoked certificates, PEM or DER, read
+	// again when it changes. Default none: no certificate is known as revoked.
+	TLSClientCRL string `toml:"tls_client_crl"`
+}
+
+// Events says where join events go besides MQTT.
+type Events struct {
+	// URL that each join event is posted to, https:// or http://. Default none.
+	WebhookURL string `toml:"webhook_url"`
+
+	// File with the secret that signs what is posted. Default none; needed with
+	// webhook_url.
+	WebhookSecretFile string `toml:"webhook_secret_file"`
+
+	// PEM file with the authorities that may sign the webhook's certificate.
+	// Default none: the system's authorities are trusted.
+	WebhookCA string `toml:"webhook_ca"`
+
+	// Name of a Redis stream, in the Redis of [cache], that each join event is
+	// added to. Default none. A stream is only as durable as that Redis.
+	RedisStream string `toml:"redis_stream"`
+
+	// About how many events the stream keeps. Default 100000; 0 keeps all.
+	RedisStreamLength int64 `toml:"redis_stream_length"`
+}
+
+// Limits says how much one device may ask for.
+type Limits struct {
+	// Failed join-requests a minute in the name of one DevEUI, past which the rest
+	// are refused as rate_limited without more work. Good requests always pass.
+	// Default 600; 0 is no limit.
+	DeviceFailures int64 `toml:"device_failures"`
+
+	// Good join-requests a minute of one device. Default 0: no limit.
+	DeviceJoins int64 `toml:"device_joins"`
+
+	// Good join-requests a second of one JoinEUI. Default 0: no limit.
+	JoinEUIJoins int64 `toml:"join_eui_joins"`
+
+	// Rejoin-requests of type 1 an hour of one device. Default 6; 0 is no limit.
+	Rejoins int64 `toml:"rejoins"`
 }
 
 // Network identifies the LoRaWAN network.
@@ -197,8 +326,9 @@ type Join struct {
 	// 5 s in which the join-accept must reach one.
 	CollectWindow time.Duration `toml:"collect_window"`
 
-	// Ledger of the gateways' airtime: "plan" plans with it, "off" always takes
-	// the best gateway. Default "plan". There is no ledger yet: both do the same.
+	// Ledger of the gateways' airtime: "plan" gives each join-accept to a gateway
+	// that is free to send it and keeps to its duty cycle, "off" always takes the
+	// best gateway. Default "plan".
 	Airtime string `toml:"airtime"`
 }
 
@@ -208,6 +338,10 @@ type Keys struct {
 	// which is <data_dir>/kek, made on first start with mode 0600. All instances
 	// of one record need the same file. Without it no sealed key can be read.
 	KEKFile string `toml:"kek_file"`
+
+	// Command, with its arguments, that prints what the file would hold: a key
+	// vault's client, for example. It goes before kek_file. Default none.
+	KEKCommand []string `toml:"kek_command"`
 }
 
 // KEKPath gives the file of the key-encryption key: kek_file, or kek in dataDir.
@@ -229,6 +363,15 @@ type Log struct {
 	Format string `toml:"format"`
 }
 
+// Tracing says where traces of joins go.
+type Tracing struct {
+	// URL of an OpenTelemetry collector (OTLP over HTTP). Default none: no traces.
+	URL string `toml:"url"`
+
+	// Of how many joins one is traced. Default 1: each. Without effect without url.
+	OneOf int64 `toml:"one_of"`
+}
+
 // Default gives the configuration of a fresh machine: everything in one process,
 // all addresses on loopback. Its paths are still relative to the working
 // directory.
@@ -236,11 +379,14 @@ func Default() Config {
 	return Config{
 		DataDir: "./joingate-data",
 		Record:  Record{URL: "sqlite:joingate.db"},
-		Cache:   Cache{URL: "memory:"},
+		Cache:   Cache{URL: "memory:", Timeout: 50 * time.Millisecond, KeyPrefix: "joingate"},
 		MQTT:    MQTT{URL: "embedded:", EmbeddedListen: "127.0.0.1:1883"},
 		API:     API{Listen: "127.0.0.1:8080"},
 		Ops:     Ops{Listen: "127.0.0.1:9090"},
 		Network: Network{NetID: "000000", DefaultJoinEUI: "d896e0efff000000"},
+		Events:  Events{RedisStreamLength: 100_000},
+		Limits:  Limits{DeviceFailures: 600, Rejoins: 6},
+		Tracing: Tracing{OneOf: 1},
 		Join:    Join{CollectWindow: 200 * time.Millisecond, Airtime: "plan"},
 		Log:     Log{Level: "info", Format: "console"},
 	}

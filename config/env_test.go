@@ -18,6 +18,9 @@ func other(t *testing.T, k key) string {
 		"mqtt.embedded_listen":     "[::1]:1884",
 		"api.listen":               ":8081",
 		"ops.listen":               "localhost:9091",
+		"backend.listen":           "127.0.0.1:9443",
+		"events.webhook_url":       "https://example.org/joins",
+		"tracing.url":              "http://127.0.0.1:4318",
 		"network.net_id":           "60001F",
 		"network.default_join_eui": "0102030405060708",
 		"join.airtime":             "off",
@@ -31,6 +34,8 @@ func other(t *testing.T, k key) string {
 		return "/x/" + k.name
 	case *bool:
 		return "true"
+	case *int64:
+		return "42"
 	case *time.Duration:
 		return "1s"
 	case *[]string:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -80,6 +81,8 @@ func (k key) setValue(value any) error {
 		ok = assign(field, value)
 	case *bool:
 		ok = assign(field, value)
+	case *int64:
+		ok = assign(field, value)
 	case *[]string:
 		ok = assignList(field, value)
 	case *[]map[string]any:
@@ -133,6 +136,8 @@ func (k key) wants() string {
 		return `a duration in quotes, such as "200ms"`
 	case *bool:
 		return "true or false, without quotes"
+	case *int64:
+		return "a whole number, without quotes"
 	case *[]string:
 		return `a list of texts, such as ["a/b", "c/d"]`
 	case *[]map[string]any:
@@ -152,6 +157,12 @@ func (k key) setText(text string) error {
 			return errors.New("must be true or false")
 		}
 		*value = text == "true"
+	case *int64:
+		number, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return errors.New("must be a whole number")
+		}
+		*value = number
 	case *time.Duration:
 		parsed, err := time.ParseDuration(text)
 		if err != nil {

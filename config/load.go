@@ -57,15 +57,32 @@ func (c *Config) resolvePaths(folder string) {
 	for _, path := range []*string{
 		&c.DataDir,
 		&c.Record.PasswordFile,
-		&c.Cache.PasswordFile,
+		&c.Cache.PasswordFile, &c.Cache.TLSCA, &c.Cache.TLSCert, &c.Cache.TLSKey,
 		&c.MQTT.PasswordFile, &c.MQTT.TLSCA, &c.MQTT.TLSCert, &c.MQTT.TLSKey,
+		&c.MQTT.EmbeddedUsersFile, &c.MQTT.EmbeddedTLSCert, &c.MQTT.EmbeddedTLSKey, &c.MQTT.EmbeddedTLSClientCA,
 		&c.API.TLSCert, &c.API.TLSKey,
+		&c.Ops.TLSCert, &c.Ops.TLSKey,
+		&c.Backend.TLSCert, &c.Backend.TLSKey, &c.Backend.TLSClientCA, &c.Backend.TLSClientCRL,
+		&c.Events.WebhookSecretFile, &c.Events.WebhookCA,
 		&c.Keys.KEKFile,
 	} {
-		if *path != "" && !filepath.IsAbs(*path) {
-			*path = filepath.Join(folder, *path)
+		*path = absolute(folder, *path)
+	}
+	for _, server := range c.NetworkServers {
+		for name, value := range server {
+			if path, is := value.(string); is && strings.HasSuffix(name, "_file") {
+				server[name] = absolute(folder, path)
+			}
 		}
 	}
+}
+
+// absolute lets a relative path start at the folder; none stays none.
+func absolute(folder, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(folder, path)
 }
 
 // setFile takes the values of a TOML text and returns its mistakes from top to

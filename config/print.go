@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -40,7 +41,7 @@ func (c Config) WriteTOML(w io.Writer) error {
 		if t.name != "" {
 			fmt.Fprintf(b, "\n%s[%s]\n", docs[t.doc], t.name)
 		}
-		for _, k := range t.keys {
+		for _, k := range tablesLast(t.keys) {
 			b.WriteString("\n" + docs[k.doc])
 			if err := k.writeTOML(b); err != nil {
 				return fmt.Errorf("write %s: %w", k.path, err)
@@ -49,6 +50,18 @@ func (c Config) WriteTOML(w io.Writer) error {
 	}
 	_, err = w.Write(b.Bytes())
 	return err
+}
+
+// tablesLast moves what is written as [[tables]] to the end: a plain key behind
+// such a header would belong to it.
+func tablesLast(keys []key) []key {
+	asTables := func(k key) int {
+		if list, is := k.value.(*[]map[string]any); is && len(*list) > 0 {
+			return 1
+		}
+		return 0
+	}
+	return slices.SortedStableFunc(slices.Values(keys), func(a, b key) int { return asTables(a) - asTables(b) })
 }
 
 func (k key) writeTOML(w io.Writer) error {

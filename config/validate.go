@@ -30,6 +30,11 @@ func (c Config) Validate() error {
 	m.address("api.listen", c.API.Listen)
 	m.pair("api", c.API.TLSCert, c.API.TLSKey)
 	m.address("ops.listen", c.Ops.Listen)
+	m.pair("ops", c.Ops.TLSCert, c.Ops.TLSKey)
+	m.cache(c.Cache)
+	m.backend(c.Backend, len(c.NetworkServers))
+	m.events(c.Events, c.Cache)
+	m.limits(c.Limits)
 
 	m.hex("network.net_id", c.Network.NetID, 6)
 	m.hex("network.default_join_eui", c.Network.DefaultJoinEUI, 16)
@@ -37,6 +42,9 @@ func (c Config) Validate() error {
 		"join.collect_window", c.Join.CollectWindow.String(),
 		"0s to 2s: RX1 opens 5 s after the uplink, and the join-accept must be at the gateway before")
 	m.oneOf("join.airtime", c.Join.Airtime, "plan", "off")
+
+	m.unless(c.Tracing.URL == "" || webURL.MatchString(c.Tracing.URL), "tracing.url", shown(c.Tracing.URL), "http://HOST:PORT/PATH or https://…")
+	m.unless(c.Tracing.OneOf >= 1, "tracing.one_of", strconv.FormatInt(c.Tracing.OneOf, 10), "1 or more")
 
 	m.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	m.oneOf("log.format", c.Log.Format, "console", "json")
@@ -89,10 +97,61 @@ func (m *checker) mqtt(c MQTT) {
 			"mqtt.prefixes", p, `topic levels such as "a/b", without / at the ends and without + and #`)
 	}
 	m.pair("mqtt", c.TLSCert, c.TLSKey)
+	if (c.EmbeddedTLSCert == "") != (c.EmbeddedTLSKey == "") {
+		m.add("mqtt.embedded_tls_cert = %q and mqtt.embedded_tls_key = %q: must be set together or not at all", c.EmbeddedTLSCert, c.EmbeddedTLSKey)
+	}
+	m.unless(c.EmbeddedTLSClientCA == "" || c.EmbeddedTLSCert != "", "mqtt.embedded_tls_client_ca", c.EmbeddedTLSClientCA, "left out without mqtt.embedded_tls_cert")
 	// Files for TLS with a URL that does without it: the operator believes the
 	// connection to be encrypted, and it is not.
 	if scheme, _, _ := strings.Cut(c.URL, ":"); c.TLSCA+c.TLSCert != "" && slices.Contains([]string{"mqtt", "tcp", "ws"}, scheme) {
 		m.add("mqtt.url = %q is not encrypted, but mqtt.tls_ca or mqtt.tls_cert is set: use mqtts:// or wss://, or leave the files out", shown(c.URL))
+	}
+}
+
+// cache checks what only [cache] has.
+func (m *checker) cache(c Cache) {
+	m.unless(c.Timeout >= time.Millisecond && c.Timeout <= time.Second, "cache.timeout", c.Timeout.String(), "1ms to 1s: the record is asked after that")
+	// Braces tell Redis Cluster which part of a name picks the node.
+	m.unless(c.KeyPrefix != "" && !strings.ContainsAny(c.KeyPrefix, "{} "), "cache.key_prefix", c.KeyPrefix, "a name without { } and blanks")
+	m.pair("cache", c.TLSCert, c.TLSKey)
+}
+
+// backend checks that the Backend Interfaces are served over mutual TLS or not
+// at all.
+func (m *checker) backend(b Backend, servers int) {
+	if b.Listen == "" {
+		m.unless(servers == 0, "backend.listen", "", "set, as there are [[network_servers]]")
+		return
+	}
+	m.address("backend.listen", b.Listen)
+	if b.TLSCert == "" || b.TLSKey == "" || b.TLSClientCA == "" {
+		m.add("backend.listen = %q needs backend.tls_cert, backend.tls_key and backend.tls_client_ca: a network server is known by its certificate", b.Listen)
+	}
+}
+
+var webURL = regexp.MustCompile(`^https?://` + hostPart + `(/[^#]*)?$`)
+
+// events checks where join events go.
+func (m *checker) events(e Events, c Cache) {
+	if e.WebhookURL != "" {
+		m.unless(webURL.MatchString(e.WebhookURL), "events.webhook_url", shown(e.WebhookURL), "http://HOST:PORT/PATH or https://…, without user and password")
+		m.unless(e.WebhookSecretFile != "", "events.webhook_secret_file", "", "the path of a file, as events.webhook_url is set")
+	}
+	m.unless(e.RedisStream == "" || !c.InMemory(), "events.redis_stream", e.RedisStream, `left out with cache.url = "memory:", or cache.url must name a Redis`)
+	m.unless(e.RedisStreamLength >= 0, "events.redis_stream_length", strconv.FormatInt(e.RedisStreamLength, 10), "0 or more")
+}
+
+func (m *checker) limits(l Limits) {
+	for _, k := range []struct {
+		key   string
+		value int64
+	}{
+		{"device_failures", l.DeviceFailures},
+		{"device_joins", l.DeviceJoins},
+		{"join_eui_joins", l.JoinEUIJoins},
+		{"rejoins", l.Rejoins},
+	} {
+		m.unless(k.value >= 0 && k.value <= 1_000_000, "limits."+k.key, strconv.FormatInt(k.value, 10), "0 to 1000000")
 	}
 }
 

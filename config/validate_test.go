@@ -44,6 +44,39 @@ func TestMistakesInValues(t *testing.T) {
 		{"address with a big port", func(c *Config) { c.MQTT.EmbeddedListen = ":65536" }, `mqtt.embedded_listen = ":65536": must be ` + wantAddress},
 		{"address that is a URL", func(c *Config) { c.API.Listen = "http://h:80" }, `api.listen = "http://h:80": must be ` + wantAddress},
 		{"address that is empty", func(c *Config) { c.API.Listen = "" }, `api.listen = "": must be ` + wantAddress},
+		{"slow cache", func(c *Config) { c.Cache.Timeout = time.Minute }, `cache.timeout = "1m0s": must be 1ms to 1s: the record is asked after that`},
+		{"cache names with braces", func(c *Config) { c.Cache.KeyPrefix = "{a}" }, `cache.key_prefix = "{a}": must be a name without { } and blanks`},
+		{
+			"backend without certificates", func(c *Config) { c.Backend.Listen = ":9443" },
+			`backend.listen = ":9443" needs backend.tls_cert, backend.tls_key and backend.tls_client_ca: a network server is known by its certificate`,
+		},
+		{
+			"network servers without backend", func(c *Config) { c.NetworkServers = []map[string]any{{}} },
+			`backend.listen = "": must be set, as there are [[network_servers]]`,
+		},
+		{
+			"webhook with a password", func(c *Config) { c.Events.WebhookURL, c.Events.WebhookSecretFile = "https://u:p@h/", "/s" },
+			`events.webhook_url = "https:…": must be http://HOST:PORT/PATH or https://…, without user and password`,
+		},
+		{
+			"webhook without a secret", func(c *Config) { c.Events.WebhookURL = "https://h/" },
+			`events.webhook_secret_file = "": must be the path of a file, as events.webhook_url is set`,
+		},
+		{
+			"stream without Redis", func(c *Config) { c.Events.RedisStream = "joins" },
+			`events.redis_stream = "joins": must be left out with cache.url = "memory:", or cache.url must name a Redis`,
+		},
+		{"negative limit", func(c *Config) { c.Limits.Rejoins = -1 }, `limits.rejoins = "-1": must be 0 to 1000000`},
+		{"traces to nowhere", func(c *Config) { c.Tracing.URL = "collector:4318" }, `tracing.url = "collector:4318": must be http://HOST:PORT/PATH or https://…`},
+		{"no trace at all", func(c *Config) { c.Tracing.OneOf = 0 }, `tracing.one_of = "0": must be 1 or more`},
+		{
+			"embedded certificate without key", func(c *Config) { c.MQTT.EmbeddedTLSCert = "/c" },
+			`mqtt.embedded_tls_cert = "/c" and mqtt.embedded_tls_key = "": must be set together or not at all`,
+		},
+		{
+			"embedded client authorities without TLS", func(c *Config) { c.MQTT.EmbeddedTLSClientCA = "/ca" },
+			`mqtt.embedded_tls_client_ca = "/ca": must be left out without mqtt.embedded_tls_cert`,
+		},
 		{"share group", func(c *Config) { c.MQTT.ShareGroup = "a/b" }, `mqtt.share_group = "a/b": must be a name without /, + and #`},
 		{"empty prefix", func(c *Config) { c.MQTT.Prefixes = []string{""} }, `mqtt.prefixes = "": must be ` + wantPrefix},
 		{

@@ -66,3 +66,20 @@ func TestDecodeBandPlanGroupsUnknownKey(t *testing.T) {
 		t.Errorf("error %v does not name the key", err)
 	}
 }
+
+func TestPathsOfNetworkServersStartAtTheFile(t *testing.T) {
+	c, err := parse("[backend]\nlisten = \":9443\"\ntls_cert = \"c\"\ntls_key = \"k\"\ntls_client_ca = \"ca\"\n[[network_servers]]\nname = \"ns\"\nkek_file = \"ns.kek\"\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var servers []struct {
+		Name    string `toml:"name"`
+		KEKFile string `toml:"kek_file"`
+	}
+	if err := c.DecodeNetworkServers(&servers); err != nil {
+		t.Fatal(err)
+	}
+	if len(servers) != 1 || servers[0].Name != "ns" || !filepath.IsAbs(servers[0].KEKFile) || filepath.Base(servers[0].KEKFile) != "ns.kek" {
+		t.Errorf("decoded %+v", servers)
+	}
+}
