@@ -93,6 +93,7 @@ type Window struct {
 	DataRate   DataRate
 	Modulation Modulation
 	Power      int8 // dBm EIRP of the gateway
+	Duty       DutyCycle
 }
 
 // Answer says how a join-request is answered: in which windows, and with which
@@ -101,4 +102,12 @@ type Window struct {
 type Answer struct {
 	RX1, RX2 Window
 	CFList   []byte
+}
+
+// Octets is the length of the join-accept.
+func (a Answer) Octets() int {
+	if a.CFList == nil {
+		return joinAcceptOctets
+	}
+	return joinAcceptCFListOctets
 }

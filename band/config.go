@@ -43,6 +43,10 @@ type Config struct {
 	// DwellLimit false lifts the limit on the length of a downlink (400 ms in
 	// AS923, 1 s in RP002's CN470 plans), where the country has none.
 	DwellLimit *bool `toml:"dwell_limit"`
+	// DutyCycle false lifts the duty cycles of the gateways (EU868, EU433), where the
+	// country has none, or the gateways listen before they talk. Groups of one's own
+	// only. Default true.
+	DutyCycle *bool `toml:"duty_cycle"`
 }
 
 // ChannelConfig is one join channel.
@@ -138,6 +142,7 @@ func (gs *Groups) draft(c Config) *draft {
 		d.checkName(c.Name)
 	}
 	d.setDwellLimit(c.DwellLimit)
+	d.setDutyCycle(c.DutyCycle)
 	d.setChannels(c.Channels, c.RX2)
 	d.setRX2(c.RX2)
 	d.setCFList(c.CFList)
@@ -168,6 +173,9 @@ func (d *draft) refuseForBuiltIn(c Config) {
 	if c.Channels != nil {
 		d.wrong("channels", advice, name)
 	}
+	if c.DutyCycle != nil {
+		d.wrong("duty_cycle", advice, name)
+	}
 	if c.RX2 != nil && c.RX2.Frequency != 0 {
 		d.wrong("rx2.frequency", advice, name)
 	}
@@ -191,6 +199,12 @@ func (d *draft) checkName(name string) {
 func (d *draft) setDwellLimit(limit *bool) {
 	if limit != nil && !*limit {
 		d.plan.dwell = 0
+	}
+}
+
+func (d *draft) setDutyCycle(limit *bool) {
+	if limit != nil && !*limit {
+		d.plan.duty = nil
 	}
 }
 

@@ -19,6 +19,7 @@ func eu868() plan {
 		rates: r, rx1DR: sameRates(), maxOffset: 5, settable: span{0, 7},
 		joins: single(span{0, 5}, 869_525_000, 0, 868_100_000, 868_300_000, 868_500_000),
 		power: []power{{869_400_000, 869_650_000, 29, 29}, {863_000_000, 870_000_000, 16, 16}},
+		duty:  dutyEU868(),
 		list:  frequencies(867_100_000, 867_300_000, 867_500_000, 867_700_000, 867_900_000),
 	}
 }
@@ -31,6 +32,7 @@ func eu433() plan {
 		rates: ratesWithFSK(), rx1DR: sameRates(), maxOffset: 5, settable: span{0, 7},
 		joins: single(span{0, 5}, 434_665_000, 0, 433_175_000, 433_375_000, 433_575_000),
 		power: everywhere(12, 12),
+		duty:  dutyEU433(),
 		list:  frequencies(433_775_000, 433_975_000, 434_175_000, 434_375_000, 434_575_000),
 	}
 }

@@ -22,6 +22,7 @@ type Group struct {
 
 	plan     plan
 	channels []channel // by frequency
+	others   []channel // by frequency: those that the CFList adds
 	cfList   []byte    // nil for none
 	fits     [16]fit   // by data rate
 }
@@ -30,7 +31,7 @@ type Group struct {
 type fit struct{ bare, withCFList bool }
 
 func newGroup(p plan) *Group {
-	g := &Group{ID: p.id, Name: p.name, Region: p.region, plan: p, channels: p.compile(), cfList: p.list.encode()}
+	g := &Group{ID: p.id, Name: p.name, Region: p.region, plan: p, channels: p.compile(), others: p.added(), cfList: p.list.encode()}
 	for dr, r := range p.rates {
 		g.fits[dr] = fit{
 			bare:       p.carries(r.modulation, joinAcceptOctets),
@@ -53,15 +54,19 @@ func (g *Group) JoinChannel(f Hz, m Modulation) bool {
 }
 
 func (g *Group) joinChannel(f Hz, m Modulation) (*channel, DataRate, bool) {
-	i, found := slices.BinarySearchFunc(g.channels, f, func(c channel, f Hz) int { return cmp.Compare(c.frequency, f) })
+	return g.channelIn(g.channels, f, m)
+}
+
+func (g *Group) channelIn(channels []channel, f Hz, m Modulation) (*channel, DataRate, bool) {
+	i, found := slices.BinarySearchFunc(channels, f, func(c channel, f Hz) int { return cmp.Compare(c.frequency, f) })
 	if !found {
 		return nil, 0, false
 	}
 	dr, ok := g.plan.rates.uplink(m)
-	if !ok || !g.channels[i].dr.has(dr) {
+	if !ok || !channels[i].dr.has(dr) {
 		return nil, 0, false
 	}
-	return &g.channels[i], dr, true
+	return &channels[i], dr, true
 }
 
 // Answer tells how a join-request that came on f with m is answered to a device
@@ -77,16 +82,16 @@ func (g *Group) Answer(f Hz, m Modulation, v MACVersion, rx1 bool) (Answer, bool
 	}
 	var a Answer
 	if up := g.plan.rx1DR[dr]; rx1 && g.fits[up].bare {
-		a.RX1 = g.window(JoinAcceptDelay1, c.rx1, up, c.rx1Power)
+		a.RX1 = g.window(JoinAcceptDelay1, c.rx1, up, c.rx1Power, c.rx1Duty)
 	}
 	if g.fits[c.rx2DR].bare {
-		a.RX2 = g.window(JoinAcceptDelay2, c.rx2, c.rx2DR, c.rx2Power)
+		a.RX2 = g.window(JoinAcceptDelay2, c.rx2, c.rx2DR, c.rx2Power, c.rx2Duty)
 	}
 	return g.announce(a, v), true
 }
 
-func (g *Group) window(delay time.Duration, f Hz, dr DataRate, dBm int8) Window {
-	return Window{Delay: delay, Frequency: f, DataRate: dr, Modulation: g.plan.rates[dr].modulation, Power: dBm}
+func (g *Group) window(delay time.Duration, f Hz, dr DataRate, dBm int8, duty DutyCycle) Window {
+	return Window{Delay: delay, Frequency: f, DataRate: dr, Modulation: g.plan.rates[dr].modulation, Power: dBm, Duty: duty}
 }
 
 // announce adds the CFList. One frame serves both windows, so under a dwell

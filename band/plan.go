@@ -24,6 +24,7 @@ type plan struct {
 	settable  span          // data rates that a permission may set, where they exist downlink
 	dwell     time.Duration // longest transmission of the gateway; 0: no limit
 	power     []power
+	duty      []subBand // empty: no duty cycle
 	list      cfList
 
 	tunableRX2 bool // devices differ in the RX2 data rate of the join: see Config.RX2
@@ -120,6 +121,7 @@ type channel struct {
 	rx1, rx2           Hz
 	rx2DR              DataRate
 	rx1Power, rx2Power int8
+	rx1Duty, rx2Duty   DutyCycle
 }
 
 // compile lays the join channels out by frequency.
@@ -128,12 +130,18 @@ func (p *plan) compile() []channel {
 	for _, r := range p.joins {
 		for i := range r.up.count {
 			c := channel{frequency: r.up.at(i), dr: r.dr, rx1: r.rx1(i), rx2: r.rx2, rx2DR: r.rx2DR}
-			c.rx1Power, c.rx2Power = p.powerAt(c.rx1), p.powerAt(c.rx2)
-			channels = append(channels, c)
+			channels = append(channels, p.limit(c))
 		}
 	}
 	slices.SortFunc(channels, func(a, b channel) int { return cmp.Compare(a.frequency, b.frequency) })
 	return channels
+}
+
+// limit adds what the law says of the channel's two downlink frequencies.
+func (p *plan) limit(c channel) channel {
+	c.rx1Power, c.rx2Power = p.powerAt(c.rx1), p.powerAt(c.rx2)
+	c.rx1Duty, c.rx2Duty = p.dutyCycle(c.rx1), p.dutyCycle(c.rx2)
+	return c
 }
 
 // powerAt gives the EIRP to send with, 0 dBm where the plan says nothing.

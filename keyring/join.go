@@ -76,6 +76,38 @@ func (r RootKeys) SealJoinAccept(accept lorawan.JoinAcceptPayload, ids JoinIDs) 
 	return sealJoinAccept(accept, lorawan.JoinRequestType, ids, micKey, encKey)
 }
 
+// SealRejoinAccept signs and encrypts the answer to a rejoin-request of type 0, 1 or
+// 2: the MIC is under JSIntKey, the cipher under JSEncKey, and the identifiers hold
+// RJcount in place of the DevNonce (LoRaWAN 1.1, section 6.2.3). OptNeg must be set.
+func (r RootKeys) SealRejoinAccept(accept lorawan.JoinAcceptPayload, joinReqType byte, ids JoinIDs) ([]byte, error) {
+	if !accept.DLSettings.OptNeg {
+		return nil, errors.New("a rejoin-request is answered with OptNeg set")
+	}
+	micKey, err := JSIntKey(r.Nwk, ids.DevEUI)
+	if err != nil {
+		return nil, err
+	}
+	encKey, err := JSEncKey(r.Nwk, ids.DevEUI)
+	if err != nil {
+		return nil, err
+	}
+	return sealJoinAccept(accept, lorawan.JoinType(joinReqType), ids, micKey, encKey)
+}
+
+// VerifyRejoinRequest1 reports whether the MIC of a rejoin-request of type 1 was
+// made with the device's JSIntKey (LoRaWAN 1.1, section 6.2.4.2). It is false for a
+// 1.0.x device, which has no such key.
+func (r RootKeys) VerifyRejoinRequest1(phyPayload []byte, devEUI [8]byte) (bool, error) {
+	if r.Nwk.IsZero() {
+		return false, nil
+	}
+	key, err := JSIntKey(r.Nwk, devEUI)
+	if err != nil {
+		return false, err
+	}
+	return key.VerifyMIC(phyPayload)
+}
+
 // sealJoinAccept seals the answer to a join-request or, with the kind of the
 // request and RJcount in place of the DevNonce, to a rejoin-request.
 func sealJoinAccept(accept lorawan.JoinAcceptPayload, kind lorawan.JoinType, ids JoinIDs, micKey, encKey Key) ([]byte, error) {

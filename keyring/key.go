@@ -8,8 +8,7 @@
 // would print then, and one pointer is followed when the verb does not fit the
 // type, as in %s of a struct.
 //
-// Known to be missing: rotation of the key encryption key, and keys that live in
-// a hardware module.
+// Known to be missing: keys that live in a hardware module.
 package keyring
 
 import (

@@ -268,6 +268,67 @@ func TestRejoinAnswerVectors(t *testing.T) {
 	}
 }
 
+// TestRejoinAnswerVectorsFromRootKeys takes the way of the join handler.
+func TestRejoinAnswerVectorsFromRootKeys(t *testing.T) {
+	sealed := 0
+	for _, v := range vectors(t).JoinAccept {
+		if v.JoinReqType == 0xff || !v.sendable() || v.EncKeyName != "JSEncKey" {
+			continue
+		}
+		keys := RootKeys{App: v.AppKey.key(t), Nwk: v.NwkKey.key(t)}
+		got, err := keys.SealRejoinAccept(v.payload(), v.JoinReqType, v.ids())
+		if err != nil || !bytes.Equal(got, v.PHY) {
+			t.Errorf("%s: sealed %x, %v; want %x", v.ID, got, err, v.PHY)
+		}
+		sealed++
+		bare := v.payload()
+		bare.DLSettings.OptNeg = false
+		if _, err := keys.SealRejoinAccept(bare, v.JoinReqType, v.ids()); err == nil {
+			t.Errorf("%s: sealed with OptNeg unset", v.ID)
+		}
+		if _, err := (RootKeys{App: keys.App}).SealRejoinAccept(v.payload(), v.JoinReqType, v.ids()); err == nil {
+			t.Errorf("%s: sealed without a NwkKey", v.ID)
+		}
+	}
+	if sealed < 2 {
+		t.Errorf("only %d vectors were sealed from root keys", sealed)
+	}
+}
+
+// TestVerifyRejoinRequest1 signs as the device does, from its NwkKey.
+func TestVerifyRejoinRequest1(t *testing.T) {
+	nwk, other := hide([KeySize]byte{1, 2, 3}), hide([KeySize]byte{9})
+	dev := [8]byte{8, 7, 6, 5, 4, 3, 2, 1}
+	signing, err := JSIntKey(nwk, dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := []byte{0xc0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7, 8, 1, 0}
+	sum, err := signing.cmacOf(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := append(bytes.Clone(body), sum[:micSize]...)
+	for name, c := range map[string]struct {
+		keys RootKeys
+		dev  [8]byte
+		want bool
+	}{
+		"the device":      {RootKeys{App: other, Nwk: nwk}, dev, true},
+		"another device":  {RootKeys{Nwk: nwk}, [8]byte{1}, false},
+		"another NwkKey":  {RootKeys{App: nwk, Nwk: other}, dev, false},
+		"a 1.0.x device":  {RootKeys{App: nwk}, dev, false},
+		"without any key": {RootKeys{}, dev, false},
+	} {
+		if ok, err := c.keys.VerifyRejoinRequest1(frame, c.dev); err != nil || ok != c.want {
+			t.Errorf("%s: %t, %v", name, ok, err)
+		}
+	}
+	if ok, err := (RootKeys{Nwk: nwk}).VerifyRejoinRequest1([]byte{1}, dev); ok || err == nil {
+		t.Errorf("a frame without MIC: %t, %v", ok, err)
+	}
+}
+
 // deviceOpens is the device's side of the cipher.
 func deviceOpens(t *testing.T, key, phy []byte) []byte {
 	t.Helper()

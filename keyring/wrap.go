@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/subtle"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 )
@@ -14,9 +15,68 @@ var wrapIV = [8]byte{0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6}
 // wrapRounds is fixed by RFC 3394, section 2.2.1.
 const wrapRounds = 6
 
-// Wrap encrypts a key for a server under the key encryption key that it
-// registered (16, 24 or 32 octets): RFC 3394, section 2.2.1. The result has 24
-// octets.
+// WrappingKey is a key encryption key that a server has registered: 16, 24 or 32
+// octets. The zero WrappingKey is no key. It does not print.
+type WrappingKey struct{ hidden **[]byte }
+
+// NewWrappingKey copies the octets.
+func NewWrappingKey(octets []byte) (WrappingKey, error) {
+	if n := len(octets); n != 16 && n != 24 && n != 32 {
+		return WrappingKey{}, fmt.Errorf("key encryption key has %d octets, not 16, 24 or 32", n)
+	}
+	p := new([]byte)
+	*p = append(*p, octets...)
+	return WrappingKey{&p}, nil
+}
+
+// ParseWrappingKey reads 32, 48 or 64 hex digits. Its errors do not quote the text.
+func ParseWrappingKey(s string) (WrappingKey, error) {
+	octets, err := hex.DecodeString(s)
+	if err != nil {
+		return WrappingKey{}, errors.New("key encryption key is not hex digits")
+	}
+	return NewWrappingKey(octets)
+}
+
+// IsZero reports whether there is no key.
+func (w WrappingKey) IsZero() bool { return w.hidden == nil }
+
+// Format prints a placeholder for every verb.
+func (w WrappingKey) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(placeholder)) }
+
+// MarshalJSON gives a placeholder too.
+func (w WrappingKey) MarshalJSON() ([]byte, error) { return []byte(`"` + placeholder + `"`), nil }
+
+// SealWrapping and OpenWrapping keep a WrappingKey at rest; the zero one is nil.
+func (s *Sealer) SealWrapping(w WrappingKey, place string) []byte {
+	if w.IsZero() {
+		return nil
+	}
+	return s.Seal(**w.hidden, place)
+}
+
+// OpenWrapping reads what SealWrapping made.
+func (s *Sealer) OpenWrapping(sealed []byte, place string) (WrappingKey, error) {
+	if len(sealed) == 0 {
+		return WrappingKey{}, nil
+	}
+	octets, err := s.Open(sealed, place)
+	if err != nil {
+		return WrappingKey{}, err
+	}
+	return NewWrappingKey(octets)
+}
+
+// WrapUnder encrypts a key for the server that registered the key encryption key:
+// RFC 3394, section 2.2.1. The result has 24 octets.
+func (k Key) WrapUnder(w WrappingKey) ([]byte, error) {
+	if w.IsZero() {
+		return nil, errors.New("no key encryption key to wrap under")
+	}
+	return k.Wrap(**w.hidden)
+}
+
+// Wrap is WrapUnder with the octets of the key encryption key.
 func (k Key) Wrap(kek []byte) ([]byte, error) {
 	if k.IsZero() {
 		return nil, errors.New("no key to wrap")
