@@ -5,16 +5,29 @@ GO       ?= go
 GOFUMPT  := mvdan.cc/gofumpt@v0.9.1
 STATIC   := honnef.co/go/tools/cmd/staticcheck@v0.6.1
 FUZZTIME ?= 30s
+SOAKTIME ?= 10m
 
 # Debian packages that tests start servers from.
 PACKAGES := mosquitto redis-server postgresql
 
-.PHONY: test build lint unit sdk packages bench fuzz golden
+.PHONY: test build lint unit sdk packages bench fuzz golden reproducible sbom licences soak
 
 test: packages lint unit
 
 build:
-	$(GO) build -trimpath -o bin/joingate ./cmd/joingate
+	deploy/build bin/joingate
+
+# Builds twice, in two folders with caches of their own, and compares.
+reproducible:
+	deploy/check-reproducible
+
+# What is in the program, for those who look for known faults: CycloneDX.
+sbom: build
+	$(GO) run ./deploy/sbom bin/joingate > bin/sbom.json
+
+# After every change of go.mod.
+licences:
+	$(GO) run ./deploy/licences > doc/licences.md
 
 # Installs what is missing, if the user may. Tests that need a program which is
 # not there are left out, and the list of them is printed.
@@ -49,3 +62,8 @@ fuzz:
 # Writes the golden files anew; look at the difference before it is committed.
 golden:
 	$(GO) test ./band ./config ./joinserver -update
+
+# Three instances on real servers, something of which fails every few seconds, and a
+# check that every promise was kept. What is found can be had again by its seed.
+soak: packages
+	$(GO) run ./soak --time $(SOAKTIME)
