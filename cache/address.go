@@ -54,11 +54,13 @@ func parseAddress(o Options) (*redis.UniversalOptions, error) {
 	if err := errors.Join(a.place(client), a.parameters(client)); err != nil {
 		return nil, err
 	}
-	if a.scheme == "rediss" || a.query.Get("tls") == "true" {
+	switch encrypted := a.scheme == "rediss" || a.query.Get("tls") == "true"; {
+	case encrypted && o.TLS == nil:
+		client.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	case encrypted:
 		client.TLSConfig = o.TLS
-		if o.TLS == nil {
-			client.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-		}
+	case o.TLS != nil:
+		return nil, errors.New("is not encrypted, but there are files for TLS: use rediss:// or ?tls=true, or leave the files out")
 	}
 	return client, nil
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"crypto/tls"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,19 @@ func TestParseAddress(t *testing.T) {
 	}
 }
 
+// Files for TLS must not be of no effect.
+func TestTLSFilesWithoutTLS(t *testing.T) {
+	for url, ok := range map[string]bool{
+		"rediss://h": true, "redis-cluster://h?tls=true": true, "redis://h": false, "redis-sentinel://h/m": false,
+	} {
+		own := new(tls.Config)
+		got, err := parseAddress(Options{URL: url, TLS: own})
+		if (err == nil) != ok || ok && got.TLSConfig != own {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
 func TestSentinelsMayWantThePasswordToo(t *testing.T) {
 	o := Options{URL: "redis-sentinel://h/m", Username: "u", Password: keyring.NewSecret("pw")}
 	plain, err1 := parseAddress(o)
@@ -71,6 +85,9 @@ func TestWrongAddresses(t *testing.T) {
 	}
 	if _, err := Open(Options{URL: "redis://h"}); err == nil {
 		t.Error("a cache without a sealer was opened")
+	}
+	if _, err := Open(Options{URL: "redis://h", Sealer: new(keyring.Sealer), KeyPrefix: "a{b"}); err == nil {
+		t.Error("a key prefix that moves keys between nodes was taken")
 	}
 }
 

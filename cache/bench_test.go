@@ -1,11 +1,13 @@
 package cache_test
 
 import (
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"joingate/band"
 	"joingate/cache"
 	"joingate/joinserver"
 )
@@ -63,6 +65,17 @@ func BenchmarkClaim(b *testing.B) {
 	})
 }
 
+// BenchmarkNextID draws ids of downlink commands.
+func BenchmarkNextID(b *testing.B) {
+	s := startServer(b)
+	ids := openRedis(b, s.url()).DownlinkIDs()
+	for _, goroutines := range []int{1, 256} {
+		b.Run(strconv.Itoa(goroutines), func(b *testing.B) {
+			spread(b, goroutines, func() error { ids.Next(b.Context()); return nil })
+		})
+	}
+}
+
 func BenchmarkTake(b *testing.B) {
 	s := startServer(b)
 	quotas := openRedis(b, s.url()).Quotas(noQuotas{})
@@ -97,4 +110,35 @@ func spread(b *testing.B, goroutines int, call func() error) {
 		})
 	}
 	all.Wait()
+}
+
+// BenchmarkBook books a join-accept in one of six slots of three gateways: in
+// memory and in Redis, one after the other and by 256 goroutines.
+func BenchmarkBook(b *testing.B) {
+	s := startServer(b)
+	memory := cache.NewAirtime(time.Now)
+	shared := openRedis(b, s.url()).Airtime(cache.NewAirtime(time.Now))
+	b.Run("memory", func(b *testing.B) { bookAll(b, memory, 1) })
+	b.Run("memory/256", func(b *testing.B) { bookAll(b, memory, 256) })
+	b.Run("redis", func(b *testing.B) { bookAll(b, shared, 1) })
+	b.Run("redis/256", func(b *testing.B) { bookAll(b, shared, 256) })
+}
+
+// bookAll goes through 3,000 gateways, so that some slots are taken and some are
+// free.
+func bookAll(b *testing.B, airtime joinserver.Airtime, goroutines int) {
+	var next atomic.Int64
+	spread(b, goroutines, func() error {
+		n := next.Add(1)
+		start := time.Now().Add(5 * time.Second)
+		options := make([]joinserver.Transmission, 6)
+		for i := range options {
+			options[i] = joinserver.Transmission{
+				Gateway: gatewayNumber((n*7 + int64(i/2)) % 3000), Start: start.Add(time.Duration(i%2) * time.Second),
+				OnAir: 46 * time.Millisecond, Duty: band.DutyCycle{SubBand: uint8(i % 2), Limit: 36 * time.Second},
+			}
+		}
+		airtime.Book(b.Context(), options)
+		return nil
+	})
 }

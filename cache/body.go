@@ -28,6 +28,7 @@ func policyValue(s *keyring.Sealer, p joinserver.Policy, generation mark) value 
 	w.section([]byte(j.ClassMode))
 	w.int(int64(j.RxDelay))
 	w.int(dataRateNumber(j.DataRate))
+	w.bool(j.RequireOwn)
 	return value{kindPolicy, generation, policyVersions(p), w}
 }
 
@@ -50,6 +51,7 @@ func (v value) policy(s *keyring.Sealer, device joinserver.EUI64) (p joinserver.
 	j.ClassMode = string(r.section())
 	j.RxDelay = time.Duration(r.int())
 	rate := r.int()
+	j.RequireOwn = r.bool()
 	n.Version, g.Version, j.Version = v.versions[0], v.versions[1], v.versions[2]
 	if v.kind != kindPolicy || !r.ended() || n.DevEUI != device || rate < 0 || rate > 16 {
 		return joinserver.Policy{}, false

@@ -1,13 +1,23 @@
 package cache
 
 import (
+	"context"
+	"errors"
+	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// failuresToOpen is how many round trips in a row may fail before Redis is left
-// alone. One may be a connection that broke; three are an outage.
-const failuresToOpen = 3
+const (
+	// failuresToOpen is how many round trips in a row may fail before Redis is left
+	// alone. One may be a connection that broke; three are an outage.
+	failuresToOpen = 3
+	// slowToOpen is for how long nothing but timeouts may come. A busy machine is
+	// held up for some hundred milliseconds at times; that costs less than a second
+	// without Redis.
+	slowToOpen = 500 * time.Millisecond
+)
 
 // breaker decides whether Redis is asked at all. Round trips open it when they
 // fail; only a probe closes it, so that no join waits to find out.
@@ -15,14 +25,16 @@ type breaker struct {
 	open    atomic.Bool
 	opened  chan struct{} // holds a token from the opening until a probe is due
 	observe func(Event)
+	now     func() time.Time
 
 	mu       sync.Mutex
-	failures int  // in a row
-	owed     bool // a Forget that did not reach Redis: what Redis holds must not be read
+	failures int       // in a row
+	since    time.Time // the first of them
+	owed     bool      // a Forget that did not reach Redis: what Redis holds must not be read
 }
 
-func newBreaker(observe func(Event)) *breaker {
-	return &breaker{opened: make(chan struct{}, 1), observe: observe}
+func newBreaker(observe func(Event), now func() time.Time) *breaker {
+	return &breaker{opened: make(chan struct{}, 1), observe: observe, now: now}
 }
 
 // report takes the outcome of a round trip in.
@@ -34,9 +46,19 @@ func (b *breaker) report(err error) {
 		return
 	}
 	b.observe(Failed)
-	if b.failures++; b.failures >= failuresToOpen {
+	if b.failures == 0 {
+		b.since = b.now()
+	}
+	b.failures++
+	if b.failures >= failuresToOpen && (!isSlow(err) || b.now().Sub(b.since) >= slowToOpen) {
 		b.trip()
 	}
+}
+
+// isSlow reports whether Redis may still be there.
+func isSlow(err error) bool {
+	var slow net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &slow) && slow.Timeout()
 }
 
 // owe opens the breaker until a Forget has been made up for.

@@ -1,7 +1,9 @@
 // Package cache keeps policies near the join handler, and what several instances
 // behind one broker share for a moment: quotas of the API, copies of one frame,
-// ids of downlink commands. All of it exists twice: in Redis (single, Sentinel,
-// Cluster) for several instances, and in memory for one.
+// ids of downlink commands, the airtime of gateways. All of it exists twice: in
+// Redis (single, Sentinel, Cluster) for several instances, and in memory for one.
+// Beside it stand a Redis stream for join events, and turns for work that one
+// instance does for all.
 //
 // What a cache says may be old: the commit compares versions with the record,
 // and a refusal is confirmed there. Losing it costs time, never a wrong answer.
@@ -12,8 +14,9 @@
 // learns which devices may join where.
 //
 // Known to be missing: Memory remembers no unknown devices, as asking an embedded
-// record again costs as much. No URL names a private certificate authority: it
-// has to be among the system's roots, or in Options.TLS.
+// record again costs as much. What instances book on a gateway while Redis is away
+// stays unknown to the others also afterwards: until it is past, seconds later, a
+// gateway may refuse a frame as a collision.
 package cache
 
 import "joingate/joinserver"

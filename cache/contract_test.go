@@ -30,6 +30,7 @@ type backend struct {
 	quotas   func(*testing.T) [2]cache.Quotas
 	copies   func(*testing.T) [2]cache.Copies
 	ids      func(*testing.T) [2]cache.DownlinkIDs
+	airtime  func(*testing.T, func() time.Time) [2]joinserver.Airtime
 }
 
 // TestContract holds every backend to the same promises.
@@ -46,6 +47,7 @@ func TestContract(t *testing.T) {
 			t.Run("quotas", func(t *testing.T) { quotasContract(t, b) })
 			t.Run("copies", func(t *testing.T) { copiesContract(t, b) })
 			t.Run("ids", func(t *testing.T) { idsContract(t, b) })
+			t.Run("airtime", func(t *testing.T) { airtimeContract(t, b) })
 		})
 	}
 }
@@ -67,6 +69,10 @@ func inMemory() backend {
 		ids: func(*testing.T) [2]cache.DownlinkIDs {
 			m := cache.NewMemoryIDs(time.Now)
 			return [2]cache.DownlinkIDs{m.DownlinkIDs(), m.DownlinkIDs()}
+		},
+		airtime: func(_ *testing.T, now func() time.Time) [2]joinserver.Airtime {
+			a := cache.NewAirtime(now)
+			return [2]joinserver.Airtime{a, a}
 		},
 	}
 }
@@ -90,6 +96,12 @@ func inRedis(url string) backend {
 			a, b := two(t)
 			return [2]cache.DownlinkIDs{a.DownlinkIDs(), b.DownlinkIDs()}
 		},
+		airtime: func(t *testing.T, now func() time.Time) [2]joinserver.Airtime {
+			a, b := two(t)
+			return [2]joinserver.Airtime{
+				cache.WithClock(a.Airtime(cache.NewAirtime(now))), cache.WithClock(b.Airtime(cache.NewAirtime(now))),
+			}
+		},
 	}
 }
 
@@ -98,6 +110,8 @@ type noQuotas struct{}
 
 func (noQuotas) Take(context.Context, string, int, time.Duration) (bool, error) { return false, nil }
 func (noQuotas) Full(context.Context, string, int, time.Duration) (bool, error) { return true, nil }
+func (noQuotas) Release(context.Context, string) error                          { return nil }
+func (noQuotas) Forget(context.Context, string) error                           { return nil }
 func (noQuotas) Once(context.Context, string, time.Duration) (bool, error)      { return false, nil }
 
 func policiesContract(t *testing.T, b backend) {
@@ -309,6 +323,34 @@ func quotasContract(t *testing.T, b backend) {
 			t.Error(first, again, err1, err2)
 		}
 	})
+	t.Run("what was counted can be taken back", func(t *testing.T) {
+		two := b.quotas(t)
+		for range 2 { // the newest goes, so there is room for one
+			for i := range 4 {
+				if taken := take(two[i%2], "k", 3, time.Hour); taken != (i < 3) {
+					t.Fatalf("number %d was taken: %v", i, taken)
+				}
+			}
+			if err := two[1].Release(t.Context(), "k"); err != nil || !take(two[0], "k", 3, time.Hour) || take(two[1], "k", 3, time.Hour) {
+				t.Errorf("after the release of one there is not room for one: %v", err)
+			}
+			if err := two[1].Forget(t.Context(), "k"); err != nil {
+				t.Error(err)
+			}
+		}
+		if err1, err2 := two[0].Release(t.Context(), "never"), two[0].Forget(t.Context(), "never"); err1 != nil || err2 != nil {
+			t.Error(err1, err2)
+		}
+		if !take(two[1], "never", 1, time.Hour) || take(two[0], "never", 1, time.Hour) {
+			t.Error("the release of nothing counts")
+		}
+	})
+	t.Run("once and take do not share keys", func(t *testing.T) {
+		two := b.quotas(t)
+		if first, err := two[0].Once(t.Context(), "k", time.Hour); !first || err != nil || !take(two[0], "k", 1, time.Hour) {
+			t.Error(first, err)
+		}
+	})
 	t.Run("the window slides", func(t *testing.T) { slidingWindow(t, b.quotas(t)) })
 }
 
@@ -385,23 +427,24 @@ func copiesContract(t *testing.T, b backend) {
 	})
 }
 
+// idsContract takes as many ids as there are. None comes twice.
 func idsContract(t *testing.T, b backend) {
 	two := b.ids(t)
-	var mu sync.Mutex
-	seen := make(map[uint16]int)
+	two[0].Next(t.Context()) // it says where to begin
+	const goroutines, each = 85, 771
+	var seen [1 << 16]atomic.Int64
 	var all sync.WaitGroup
-	for i := range 8 {
+	for i := range goroutines {
 		all.Go(func() {
-			for range 5000 {
-				id := two[i%2].Next(t.Context())
-				mu.Lock()
-				seen[id]++
-				mu.Unlock()
+			for range each {
+				seen[two[i%2].Next(t.Context())].Add(1)
 			}
 		})
 	}
 	all.Wait()
-	if len(seen) != 8*5000 || seen[0] != 0 {
-		t.Errorf("%d different ids of %d, %d of them 0", len(seen), 8*5000, seen[0])
+	for id := range seen {
+		if n := seen[id].Load(); n > 1 || id == 0 && n > 0 {
+			t.Fatalf("id %d came %d times", id, n)
+		}
 	}
 }

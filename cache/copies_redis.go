@@ -71,5 +71,5 @@ func (c redisCopies) Collect(ctx context.Context, frame []byte) ([][]byte, error
 // frameKey is as long for every frame.
 func (c redisCopies) frameKey(kind string, frame []byte) string {
 	sum := sha256.Sum256(frame)
-	return c.Prefix + kind + hex.EncodeToString(sum[:16])
+	return c.keyStart + kind + hex.EncodeToString(sum[:16])
 }

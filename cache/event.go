@@ -14,4 +14,5 @@ const (
 	Dropped  Event = "dropped"  // a value was not stored, because too much waits
 	Opened   Event = "opened"   // Redis counts as away from now on
 	Closed   Event = "closed"   // Redis is back
+	Reused   Event = "reused"   // a downlink id was used again within 15 s, because there are no others
 )

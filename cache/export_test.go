@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"joingate/joinserver"
 )
 
 // Settle waits until everything has been stored that was read before.
@@ -20,6 +22,17 @@ func WithUnknownLife(p Policies, life time.Duration) Policies {
 	r.unknownLife = life
 	return r
 }
+
+// WithClock makes a ledger in Redis go by the clock of the instance, so that a
+// test can turn it.
+func WithClock(a joinserver.Airtime) joinserver.Airtime {
+	r := a.(redisAirtime)
+	r.sameClock = 100 * 365 * 24 * time.Hour
+	return r
+}
+
+// Key is the key of that name.
+func (r *Redis) Key(name string) string { return r.keyStart + name }
 
 // Client is the connection itself.
 func (r *Redis) Client() redis.UniversalClient { return r.client }

@@ -34,7 +34,7 @@ func TestClusterFailover(t *testing.T) {
 	policies := r.Policies(truth)
 	eventually(t, func() bool { return hits(t, policies, truth, 10) })
 
-	slot := nodes[0].do("CLUSTER", "KEYSLOT", r.Prefix+"{marks}:generation").(int64)
+	slot := nodes[0].do("CLUSTER", "KEYSLOT", r.Key("{marks}:generation")).(int64)
 	master := nodes[min(2, slot*3/16384)]
 	replica := startNode(t)
 	master.meet(replica)

@@ -169,6 +169,12 @@ func TestTheRestWithoutRedis(t *testing.T) {
 	if full, err := quotas.Full(ctx, "k", 3, time.Hour); !full || err != nil {
 		t.Error(full, err)
 	}
+	if err := quotas.Release(ctx, "k"); err != nil || !take() || take() {
+		t.Errorf("without Redis nothing is taken back: %v", err)
+	}
+	if err := quotas.Forget(ctx, "k"); err != nil || !take() {
+		t.Errorf("without Redis nothing is forgotten: %v", err)
+	}
 	if first, err := quotas.Once(ctx, "nonce", time.Hour); !first || err != nil {
 		t.Error(first, err)
 	}
@@ -193,6 +199,38 @@ func TestTheRestWithoutRedis(t *testing.T) {
 	if mine, err := copies.Claim(ctx, []byte("f")); !mine || err != nil {
 		t.Error(mine, err)
 	}
+}
+
+// Instances that lose Redis, and find it empty, still use different ids.
+func TestDownlinkIDsThroughAnOutage(t *testing.T) {
+	s := startServer(t)
+	instances := make([]cache.DownlinkIDs, 3)
+	redises := make([]*cache.Redis, len(instances))
+	for i := range instances {
+		redises[i] = openRedis(t, s.url(), impatient(new(watch)))
+		instances[i] = redises[i].DownlinkIDs()
+		eventually(t, redises[i].Up)
+	}
+	var used [1 << 16]bool
+	send := func(when string) {
+		for range 5000 {
+			for _, ids := range instances {
+				id := ids.Next(t.Context())
+				if used[id] {
+					t.Fatalf("%s: id %d came again", when, id)
+				}
+				used[id] = true
+			}
+		}
+	}
+	send("with Redis")
+	s.kill()
+	send("without")
+	s.start()
+	for _, r := range redises {
+		eventually(t, r.Up)
+	}
+	send("with Redis again")
 }
 
 // Whatever happens to Redis, no read from after a write that was made known in

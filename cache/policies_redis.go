@@ -147,11 +147,11 @@ func (p redisPolicies) lookForGateways(ctx context.Context, euis []joinserver.EU
 }
 
 func (p redisPolicies) policyKey(device joinserver.EUI64) string {
-	return p.Prefix + "policy:" + device.String()
+	return p.keyStart + "policy:" + device.String()
 }
 
 func (p redisPolicies) gatewayKey(eui joinserver.EUI64) string {
-	return p.Prefix + "gateway:" + eui.String()
+	return p.keyStart + "gateway:" + eui.String()
 }
 
 // sight is what was seen in Redis, in one round trip.

@@ -17,7 +17,12 @@ type Quotas interface {
 	Take(ctx context.Context, key string, n int, window time.Duration) (bool, error)
 	// Full reports whether Take would refuse now. It counts nothing.
 	Full(ctx context.Context, key string, n int, window time.Duration) (bool, error)
-	// Once reports whether the key is new within the last ttl, and remembers it.
+	// Release takes back the newest event counted under the key, if there is one.
+	Release(ctx context.Context, key string) error
+	// Forget drops all events counted under the key.
+	Forget(ctx context.Context, key string) error
+	// Once reports whether the key is new within the last ttl, and remembers it. Its
+	// keys are others than those of Take.
 	Once(ctx context.Context, key string, ttl time.Duration) (bool, error)
 }
 
@@ -56,11 +61,16 @@ return 0`
 
 // Take implements Quotas.
 func (q redisQuotas) Take(ctx context.Context, key string, n int, window time.Duration) (bool, error) {
+	return q.take(ctx, q.quotaKey("quota:", key), n, window, func() (bool, error) { return q.local.Take(ctx, key, n, window) })
+}
+
+// take asks Redis, and tells local what Redis has granted.
+func (q redisQuotas) take(ctx context.Context, key string, n int, window time.Duration, local func() (bool, error)) (bool, error) {
 	taken, err := q.ask(ctx, takeScript, key, n, window)
 	if err == nil && !taken {
 		return false, nil
 	}
-	alone, localErr := q.local.Take(ctx, key, n, window)
+	alone, localErr := local()
 	if err == nil {
 		return true, nil
 	}
@@ -69,22 +79,35 @@ func (q redisQuotas) Take(ctx context.Context, key string, n int, window time.Du
 
 // Full implements Quotas.
 func (q redisQuotas) Full(ctx context.Context, key string, n int, window time.Duration) (bool, error) {
-	full, err := q.ask(ctx, fullScript, key, n, window)
+	full, err := q.ask(ctx, fullScript, q.quotaKey("quota:", key), n, window)
 	if err != nil {
 		return q.local.Full(ctx, key, n, window)
 	}
 	return full, nil
 }
 
+// Release implements Quotas. What Redis does not hear of stays counted until its
+// window has passed.
+func (q redisQuotas) Release(ctx context.Context, key string) error {
+	_ = q.do(ctx, func(t *trip) { t.LPop(context.Background(), q.quotaKey("quota:", key)) })
+	return q.local.Release(ctx, key)
+}
+
+// Forget implements Quotas, as Release does.
+func (q redisQuotas) Forget(ctx context.Context, key string) error {
+	_ = q.do(ctx, func(t *trip) { t.Del(context.Background(), q.quotaKey("quota:", key)) })
+	return q.local.Forget(ctx, key)
+}
+
 // Once implements Quotas.
 func (q redisQuotas) Once(ctx context.Context, key string, ttl time.Duration) (bool, error) {
-	return q.Take(ctx, key, 1, ttl)
+	return q.take(ctx, q.quotaKey("once:", key), 1, ttl, func() (bool, error) { return q.local.Once(ctx, key, ttl) })
 }
 
 func (q redisQuotas) ask(ctx context.Context, script, key string, n int, window time.Duration) (bool, error) {
 	var reply *redis.Cmd
 	err := q.do(ctx, func(t *trip) {
-		reply = t.Eval(context.Background(), script, []string{q.quotaKey(key)}, n, window.Microseconds())
+		reply = t.Eval(context.Background(), script, []string{key}, n, window.Microseconds())
 	})
 	if err != nil {
 		return false, err
@@ -95,10 +118,10 @@ func (q redisQuotas) ask(ctx context.Context, script, key string, n int, window 
 // longestKey is how much of a caller's own text, such as a nonce, becomes a key.
 const longestKey = 128
 
-func (q redisQuotas) quotaKey(key string) string {
+func (q redisQuotas) quotaKey(kind, key string) string {
 	if len(key) > longestKey {
 		sum := sha256.Sum256([]byte(key))
 		key = hex.EncodeToString(sum[:])
 	}
-	return q.Prefix + "quota:" + key
+	return q.keyStart + kind + key
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,15 +26,16 @@ type Options struct {
 	Username string
 	// Password of the user, or of Redis's default user; zero: none is given.
 	Password keyring.Secret
-	// TLS is used with rediss:// and ?tls=true; nil: TLS 1.2 or later, the
-	// system's roots, the host's name.
+	// TLS is used with rediss:// and ?tls=true, and an error without: a private
+	// authority, a certificate of this program. nil: TLS 1.2 or later, the system's
+	// roots, the host's name, no certificate.
 	TLS *tls.Config
 	// Sealer seals root keys and authenticates everything else of a policy. All
 	// instances need the same key; what another sealed counts as not there.
 	Sealer *keyring.Sealer
-	// Prefix begins every key. Two installations in one Redis need two. Default
-	// "joingate:".
-	Prefix string
+	// KeyPrefix and a colon begin every key. Two installations in one Redis need
+	// two. No { or }, which mean something in a cluster. Default "joingate".
+	KeyPrefix string
 	// Timeout bounds a round trip; past it the record is asked. Default 50 ms.
 	Timeout time.Duration
 	// Retry is how long Redis is left alone after an outage was seen, and after
@@ -56,12 +58,16 @@ const connections = 8
 // use.
 type Redis struct {
 	Options
-	client  redis.UniversalClient
-	trips   *trips
-	breaker *breaker
-	keys    markKeys
-	stop    context.CancelFunc
-	tasks   sync.WaitGroup
+	client   redis.UniversalClient
+	trips    *trips
+	breaker  *breaker
+	keyStart string
+	keys     markKeys
+	stop     context.CancelFunc
+	tasks    sync.WaitGroup
+
+	mu       sync.Mutex
+	closings []func() error
 }
 
 // Open reads the options. Redis may be away: it is asked when something is
@@ -71,6 +77,9 @@ func Open(o Options) (*Redis, error) {
 		return nil, errors.New("a Redis cache needs a Sealer")
 	}
 	o = o.withDefaults()
+	if strings.ContainsAny(o.KeyPrefix, "{}") {
+		return nil, errors.New("[cache] key_prefix: must have no { and no }")
+	}
 	address, err := parseAddress(o)
 	if err != nil {
 		return nil, fmt.Errorf("[cache] url: %w", err)
@@ -78,11 +87,12 @@ func Open(o Options) (*Redis, error) {
 	logging.Disable() // of the library: what fails is counted, and the text is for its authors
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Redis{
-		Options: o,
-		client:  redis.NewUniversalClient(address),
-		breaker: newBreaker(o.Observe),
-		keys:    newMarkKeys(o.Prefix),
-		stop:    cancel,
+		Options:  o,
+		client:   redis.NewUniversalClient(address),
+		breaker:  newBreaker(o.Observe, time.Now),
+		keyStart: o.KeyPrefix + ":",
+		keys:     newMarkKeys(o.KeyPrefix + ":"),
+		stop:     cancel,
 	}
 	r.trips = &trips{client: r.client, timeout: o.Timeout, report: r.breaker.report}
 	r.tasks.Go(func() { r.keep(ctx) })
@@ -90,8 +100,8 @@ func Open(o Options) (*Redis, error) {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Prefix == "" {
-		o.Prefix = "joingate:"
+	if o.KeyPrefix == "" {
+		o.KeyPrefix = "joingate"
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 50 * time.Millisecond
@@ -107,9 +117,24 @@ func (o Options) withDefaults() Options {
 
 // Close ends all connections. What was made of r goes on without Redis.
 func (r *Redis) Close() error {
+	r.mu.Lock()
+	closings := r.closings
+	r.closings = nil
+	r.mu.Unlock()
+	var errs []error
+	for _, end := range closings {
+		errs = append(errs, end())
+	}
 	r.stop()
 	r.tasks.Wait()
-	return r.client.Close()
+	return errors.Join(append(errs, r.client.Close())...)
+}
+
+// atClose makes Close do something more, while Redis can still be asked.
+func (r *Redis) atClose(end func() error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closings = append(r.closings, end)
 }
 
 // Up reports whether Redis is asked. It begins true, until an outage is seen.
@@ -125,6 +150,20 @@ func (r *Redis) do(ctx context.Context, queue func(*trip)) error {
 		r.Observe(Bypassed)
 	}
 	return err
+}
+
+// evaluate runs a script by its hash; a server that does not know it is given it.
+// The script returns an integer.
+func (r *Redis) evaluate(ctx context.Context, script *redis.Script, keys []string, args []any) (int, error) {
+	var reply *redis.Cmd
+	err := r.do(ctx, func(t *trip) { reply = script.EvalSha(context.Background(), t, keys, args...) })
+	if err == nil && isUnknownScript(reply.Err()) {
+		err = r.do(ctx, func(t *trip) { reply = script.Eval(context.Background(), t, keys, args...) })
+	}
+	if err != nil {
+		return 0, err
+	}
+	return reply.Int()
 }
 
 // send tells Redis something, soon or never.

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"joingate/band"
 	"joingate/cache"
 	"joingate/joinserver"
 	"joingate/keyring"
@@ -58,7 +59,7 @@ func TestLateUnknownDoesNotCount(t *testing.T) {
 	policies := cache.WithUnknownLife(r.Policies(truth), 200*time.Millisecond)
 	truth.once(func() {
 		truth.set(1)
-		eventually(t, func() bool { return r.Client().Exists(t.Context(), r.Prefix+"{marks}:moment").Val() == 0 })
+		eventually(t, func() bool { return r.Client().Exists(t.Context(), r.Key("{marks}:moment")).Val() == 0 })
 		_, _ = policies.Policy(t.Context(), joinserver.EUI64{0xcc}) // another stranger begins the next moment
 	})
 	if known(t, policies) {
@@ -91,7 +92,7 @@ func TestWhatWasTamperedWithIsAMiss(t *testing.T) {
 	policies := r.Policies(truth)
 	expect(t, policies, 1)
 	ctx, client := t.Context(), r.Client()
-	policyKey, gatewayKey := r.Prefix+"policy:"+device.String(), r.Prefix+"gateway:"+gateway.String()
+	policyKey, gatewayKey := r.Key("policy:")+device.String(), r.Key("gateway:")+gateway.String()
 	policy, err := client.Get(ctx, policyKey).Bytes()
 	if err != nil {
 		t.Fatal(err)
@@ -116,8 +117,8 @@ func TestWhatWasTamperedWithIsAMiss(t *testing.T) {
 	plant("another type", func() { client.Del(ctx, policyKey); client.RPush(ctx, policyKey, "x") })
 	plant("moved", func() { client.Set(ctx, gatewayKey, policy, 0) })
 	for _, mark := range []string{"{marks}:generation", "{marks}:moment"} {
-		plant("a broken mark", func() { client.Set(ctx, r.Prefix+mark, "x", 0) })
-		plant("a mark of another type", func() { client.Del(ctx, r.Prefix+mark); client.RPush(ctx, r.Prefix+mark, "x") })
+		plant("a broken mark", func() { client.Set(ctx, r.Key(mark), "x", 0) })
+		plant("a mark of another type", func() { client.Del(ctx, r.Key(mark)); client.RPush(ctx, r.Key(mark), "x") })
 	}
 	if seen.of(cache.Garbage) == 0 || seen.of(cache.Failed) != 0 {
 		t.Errorf("garbage was counted %d times, failures %d times", seen.of(cache.Garbage), seen.of(cache.Failed))
@@ -139,8 +140,8 @@ func TestAnotherDevicesPolicyIsAMiss(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, policies, 1)
-	stolen := r.Client().Get(t.Context(), r.Prefix+"policy:"+other.String()).Val()
-	r.Client().Set(t.Context(), r.Prefix+"policy:"+device.String(), stolen, 0)
+	stolen := r.Client().Get(t.Context(), r.Key("policy:")+other.String()).Val()
+	r.Client().Set(t.Context(), r.Key("policy:")+device.String(), stolen, 0)
 	if p, err := policies.Policy(t.Context(), device); err != nil || p.Node.DevEUI != device {
 		t.Errorf("%v, %v", p, err)
 	}
@@ -193,14 +194,16 @@ func TestEverythingExpires(t *testing.T) {
 	_, _ = r.Copies().Claim(ctx, []byte("frame"))
 	_ = r.Copies().Hand(ctx, []byte("frame"), []byte("copy"))
 	r.DownlinkIDs().Next(ctx)
-	endless := map[string]bool{r.Prefix + "{marks}:generation": true, r.Prefix + "downlink-ids": true}
+	frame := joinserver.Transmission{Start: time.Now().Add(time.Second), OnAir: time.Second, Duty: band.DutyCycle{Limit: time.Minute}}
+	r.Airtime(cache.NewAirtime(time.Now)).Book(ctx, []joinserver.Transmission{frame})
+	endless := map[string]bool{r.Key("{marks}:generation"): true, r.Key("downlink-ids"): true}
 	keys := r.Client().Keys(ctx, "*").Val()
 	for _, key := range keys {
 		if ends := r.Client().TTL(ctx, key).Val() > 0; ends == endless[key] {
 			t.Errorf("%s: ends is %v", key, ends)
 		}
 	}
-	if len(keys) != 8 {
+	if len(keys) != 11 {
 		t.Errorf("%q", keys)
 	}
 }
@@ -208,15 +211,16 @@ func TestEverythingExpires(t *testing.T) {
 func TestACLUserAndTLS(t *testing.T) {
 	folder, roots := certificate(t)
 	tlsPort := freePort(t)
-	startServer(t,
+	s := startServer(t,
 		"tls-port "+tlsPort, "tls-cert-file "+folder+"/cert.pem", "tls-key-file "+folder+"/key.pem", "tls-auth-clients no",
-		"user joingate on >secret ~joingate:* +ping +get +set +del +eval +incrby +select +lrange "+
-			"+time +lindex +lpush +ltrim +pexpire +llen +rpush")
+		"user joingate on >secret ~joingate:* +ping +get +set +del +eval +incr +incrby +select +lrange "+
+			"+time +lindex +lpush +lpop +ltrim +pexpire +llen +rpush +evalsha +hget +hset +hsetnx +hmget +hincrby +hdel "+
+			"+zadd +zrem +zcard +zscore +zrangebyscore +zremrangebyscore")
 	url := "rediss://joingate@127.0.0.1:" + tlsPort
 	open := func(password string) (*cache.Redis, *watch) {
 		w := new(watch)
 		return openRedis(t, url, func(o *cache.Options) {
-			o.Prefix, o.Password, o.TLS, o.Observe = "", keyring.NewSecret(password), &tls.Config{RootCAs: roots}, w.observe
+			o.KeyPrefix, o.Password, o.TLS, o.Observe = "", keyring.NewSecret(password), &tls.Config{RootCAs: roots}, w.observe
 		}), w
 	}
 	r, w := open("secret")
@@ -232,6 +236,13 @@ func TestACLUserAndTLS(t *testing.T) {
 	err2 := r.Copies().Hand(ctx, []byte("frame"), []byte("copy"))
 	copies, err3 := r.Copies().Collect(ctx, []byte("frame"))
 	r.DownlinkIDs().Next(ctx)
+	airtime := r.Airtime(cache.NewAirtime(time.Now))
+	limited := joinserver.Transmission{Start: time.Now().Add(time.Second), OnAir: time.Second, Duty: band.DutyCycle{Limit: time.Second}}
+	airtime.Sent(ctx, limited)
+	airtime.Release(ctx, limited)
+	if airtime.Book(ctx, []joinserver.Transmission{limited, limited}) != 0 || len(s.do("KEYS", "joingate:air:*").([]any)) != 2 {
+		t.Error("the user may not book airtime")
+	}
 	if !taken || !mine || len(copies) != 1 || errors.Join(err1, err2, err3) != nil || w.of(cache.Failed) != 0 || !r.Up() {
 		t.Errorf("%v %v %q %v, %d failures", taken, mine, copies, errors.Join(err1, err2, err3), w.of(cache.Failed))
 	}
@@ -240,6 +251,53 @@ func TestACLUserAndTLS(t *testing.T) {
 	eventually(t, func() bool { expect(t, wrong.Policies(truth), 2); return !wrong.Up() })
 	if w.of(cache.Hit) != 0 || w.of(cache.Failed) == 0 {
 		t.Errorf("wrong password: %d hits, %d failures", w.of(cache.Hit), w.of(cache.Failed))
+	}
+}
+
+// Redis may have a certificate of a private authority, and want one of us.
+func TestPrivateAuthority(t *testing.T) {
+	folder, roots := certificate(t)
+	port := freePort(t)
+	startServer(t, "tls-port "+port, "tls-cert-file "+folder+"/cert.pem", "tls-key-file "+folder+"/key.pem",
+		"tls-ca-cert-file "+folder+"/cert.pem", "tls-auth-clients yes")
+	own, err := tls.LoadX509KeyPair(folder+"/cert.pem", folder+"/key.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		config *tls.Config
+		ok     bool
+	}{
+		"authority and certificate": {&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{own}}, true},
+		"no certificate":            {&tls.Config{RootCAs: roots}, false},
+		"unknown authority":         {&tls.Config{Certificates: []tls.Certificate{own}}, false},
+		"nothing":                   {nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := openRedis(t, "rediss://127.0.0.1:"+port, func(o *cache.Options) { o.TLS = c.config })
+			if _, err := r.Copies().Claim(t.Context(), []byte(name)); (err == nil) != c.ok {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// Two installations on one Redis do not meet.
+func TestKeyPrefix(t *testing.T) {
+	s := startServer(t)
+	for i, prefix := range []string{"", "other"} {
+		truth := newRecord(int64(i + 1))
+		r := openRedis(t, s.url(), func(o *cache.Options) { o.KeyPrefix = prefix })
+		expect(t, r.Policies(truth), int64(i+1))
+		if taken, err := r.Quotas(noQuotas{}).Take(t.Context(), "k", 1, time.Hour); !taken || err != nil {
+			t.Error(taken, err)
+		}
+		keys := r.Client().Keys(t.Context(), "*").Val()
+		for _, key := range keys {
+			if !strings.HasPrefix(key, "joingate:") && !strings.HasPrefix(key, "other:") {
+				t.Errorf("key %q", key)
+			}
+		}
 	}
 }
 

@@ -165,7 +165,7 @@ func tripError(commands []redis.Cmder, failure error) error {
 	for _, command := range commands {
 		err := command.Err()
 		switch {
-		case err == nil || errors.Is(err, redis.Nil):
+		case err == nil || errors.Is(err, redis.Nil) || isUnknownScript(err):
 			answered++
 		case !isReply(err):
 			return err
@@ -173,7 +173,7 @@ func tripError(commands []redis.Cmder, failure error) error {
 			refused++
 		}
 	}
-	if refused == 0 && !errors.Is(failure, redis.Nil) || answered == 0 {
+	if refused == 0 && !errors.Is(failure, redis.Nil) && !isUnknownScript(failure) || answered == 0 {
 		return failure
 	}
 	return nil
@@ -184,3 +184,6 @@ func isReply(err error) bool {
 	var reply redis.Error
 	return errors.As(err, &reply)
 }
+
+// isUnknownScript reports whether the server has to be given the script first.
+func isUnknownScript(err error) bool { return redis.HasErrorPrefix(err, "NOSCRIPT") }

@@ -3,6 +3,9 @@ package cache
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -175,7 +178,7 @@ func (redisError) RedisError()     {}
 
 func TestBreaker(t *testing.T) {
 	var seen []Event
-	b := newBreaker(func(e Event) { seen = append(seen, e) })
+	b := newBreaker(func(e Event) { seen = append(seen, e) }, time.Now)
 	failed := errors.New("failed")
 	b.report(failed)
 	b.report(failed)
@@ -200,5 +203,34 @@ func TestBreaker(t *testing.T) {
 	want := []Event{Failed, Failed, Failed, Failed, Failed, Opened, Failed, Closed, Opened}
 	if !slices.Equal(seen, want) {
 		t.Errorf("%v", seen)
+	}
+}
+
+// A machine that is held up for a moment does not cost an outage; a Redis that
+// stays slow does.
+func TestBreakerIsPatientWithTimeouts(t *testing.T) {
+	now := time.Unix(0, 0)
+	var slow error = &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}
+	for name, c := range map[string]struct {
+		every time.Duration
+		errs  []error
+		open  bool
+	}{
+		"slow for a moment":         {slowToOpen / 10, []error{slow, slow, context.DeadlineExceeded, slow, slow, slow}, false},
+		"slow for long":             {slowToOpen / 4, []error{slow, context.DeadlineExceeded, slow, slow, slow}, true},
+		"slow, fine, slow":          {slowToOpen / 4, []error{slow, slow, slow, nil, slow, slow, slow}, false},
+		"two timeouts far apart":    {time.Hour, []error{slow, slow}, false},
+		"slow, and then not there":  {time.Millisecond, []error{slow, slow, errors.New("refused")}, true},
+		"not there":                 {0, []error{io.EOF, io.EOF, io.EOF}, true},
+		"not there, two times only": {time.Hour, []error{io.EOF, io.EOF}, false},
+	} {
+		b := newBreaker(func(Event) {}, func() time.Time { return now })
+		for _, err := range c.errs {
+			b.report(err)
+			now = now.Add(c.every)
+		}
+		if b.open.Load() != c.open {
+			t.Errorf("%s: open is %v", name, !c.open)
+		}
 	}
 }

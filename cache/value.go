@@ -22,7 +22,7 @@ import (
 // data: a value that is damaged, moved to another key, or written by somebody
 // without the key encryption key is garbage.
 const (
-	valueLayout    = 1
+	valueLayout    = 2
 	versionsAt     = 2 + markSize
 	bodyAt         = versionsAt + 3*8
 	sealSize       = 12 + 16 // nonce and tag of GCM

@@ -168,7 +168,7 @@ func (w *watch) of(e cache.Event) int {
 // machine does not count as an outage, unless the test changes it.
 func openRedis(t testing.TB, url string, change ...func(*cache.Options)) *cache.Redis {
 	t.Helper()
-	o := cache.Options{URL: url, Sealer: sealerOf("k"), Prefix: t.Name() + ":", Timeout: 5 * time.Second, Retry: 20 * time.Millisecond}
+	o := cache.Options{URL: url, Sealer: sealerOf("k"), KeyPrefix: t.Name(), Timeout: 5 * time.Second, Retry: 20 * time.Millisecond}
 	for _, c := range change {
 		c(&o)
 	}

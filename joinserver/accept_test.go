@@ -35,7 +35,7 @@ func golden(t *testing.T, path string, got []byte) {
 	}
 }
 
-func groupNamed(t *testing.T, name string) *band.Group {
+func groupNamed(t testing.TB, name string) *band.Group {
 	t.Helper()
 	for _, g := range band.Standard().All() {
 		if g.Name == name {
@@ -113,7 +113,7 @@ func TestJoinAcceptSaysWhatThePolicySays(t *testing.T) {
 			if got != want {
 				t.Errorf("%s, %s: the device reads\n%+v, want\n%+v", v, c.group, got, want)
 			}
-			if event := down.Claim.Event(down.Grant, start); event.RxDelay != int(want.RXDelay) || event.DataRate != c.wantRX2 || event.RX1DROffset != want.DLSettings.RX1DROffset {
+			if event := eventOf(t, down); event.RxDelay != int(want.RXDelay) || event.DataRate != c.wantRX2 || event.RX1DROffset != want.DLSettings.RX1DROffset {
 				t.Errorf("%s, %s: the event tells %+v", v, c.group, event)
 			}
 		}
@@ -195,7 +195,7 @@ func TestGoldenEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	join, err := json.MarshalIndent(down.Claim.Event(down.Grant, start), "", "  ")
+	join, err := json.MarshalIndent(eventOf(t, down), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,13 +209,28 @@ func TestGoldenEvents(t *testing.T) {
 	golden(t, "testdata/reject_event.golden.json", append(reject, '\n'))
 }
 
+// eventOf is the join event where nobody has registered a key.
+func eventOf(t *testing.T, down joinserver.Downlink) joinserver.JoinEvent {
+	t.Helper()
+	return eventFor(t, down, joinserver.Recipients{})
+}
+
+func eventFor(t *testing.T, down joinserver.Downlink, to joinserver.Recipients) joinserver.JoinEvent {
+	t.Helper()
+	event, err := down.Claim.Event(down.Grant, start, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return event
+}
+
 // TestEventsOfStrangeCopies: a copy of anybody, with an SNR that is no number,
 // does not cost the device its event.
 func TestEventsOfStrangeCopies(t *testing.T) {
 	var zero float32
 	copies := []joinserver.Reception{heardBy(gatewayA), heardBy(nobodys, level(0, zero/zero)), heardBy(nobodys, level(0, 1/zero)), heardBy(nobodys, level(0, -1/zero))}
 	down := newWorld(t).mustJoin(1, copies...)
-	if _, err := json.Marshal(down.Claim.Event(down.Grant, start)); err != nil {
+	if _, err := json.Marshal(eventOf(t, down)); err != nil {
 		t.Errorf("join event: %v", err)
 	}
 	if _, err := json.Marshal((&joinserver.Rejection{}).Event(copies, start)); err != nil {

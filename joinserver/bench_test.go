@@ -42,6 +42,33 @@ func BenchmarkJoin(b *testing.B) {
 	}
 }
 
+// BenchmarkJoinPlanned measures one join through three gateways whose airtime is
+// planned, in a ledger that costs nothing.
+func BenchmarkJoinPlanned(b *testing.B) {
+	w := newWorld(b)
+	frame := joinRequest(b, w.setVersion(band.MAC1_0_3), 1)
+	w.config.Joins, w.config.Observe, w.config.Airtime = &granting{}, nil, everFree{}
+	w.rebuild()
+	up := joinserver.Uplink{PHYPayload: frame, Receptions: []joinserver.Reception{heardBy(gatewayA), heardBy(gatewayB, level(-100, 2)), heardBy(gatewayC, level(-90, 4))}}
+	b.ReportAllocs()
+	for b.Loop() {
+		w.now = w.now.Add(time.Minute) // nobody waits
+		for i := range up.Receptions {
+			up.Receptions[i].Received = w.now
+		}
+		if _, err := w.handler.Join(context.Background(), up); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// everFree is a ledger in which all fits.
+type everFree struct{}
+
+func (everFree) Book(context.Context, []joinserver.Transmission) int { return 0 }
+func (everFree) Release(context.Context, joinserver.Transmission)    {}
+func (everFree) Sent(context.Context, joinserver.Transmission)       {}
+
 // BenchmarkRefuse measures a flood: a wrong MIC is the dearest refusal, since it
 // is confirmed by the record.
 func BenchmarkRefuse(b *testing.B) {

@@ -17,25 +17,35 @@ type candidate struct {
 	gateway   Gateway
 }
 
-// onJoinChannel keeps the copies that came on a join channel of the policy's
-// band plan group. The others are ghosts: a receiver too close to the device
-// hears it on other channels too.
-func (h *Handler) onJoinChannel(req JoinRequest, p Policy, copies []Reception) (*band.Group, []candidate, error) {
-	plan, ok := h.Bands.Find(p.Permission.BandPlanGroup)
+// onChannel keeps the copies that came on a channel of the policy's band plan group
+// where such a request may come. The others are ghosts: a receiver too close to the
+// device hears it on other channels too.
+func (h *Handler) onChannel(f finding, copies []Reception) (*band.Group, []candidate, error) {
+	p := f.policy.Permission
+	plan, ok := h.Bands.Find(p.BandPlanGroup)
 	if !ok {
-		return nil, nil, req.reject(WrongBandPlan, p.Node.Account,
-			fmt.Sprintf("band plan group %d of join permission %d is not configured", p.Permission.BandPlanGroup, p.Permission.ID))
+		return nil, nil, f.reject(WrongBandPlan,
+			fmt.Sprintf("band plan group %d of join permission %d is not configured", p.BandPlanGroup, p.ID))
+	}
+	fits := plan.JoinChannel
+	if f.request.kind != Joined {
+		fits = plan.RejoinChannel
 	}
 	heard := make([]candidate, 0, len(copies))
 	for i, c := range copies {
-		if plan.JoinChannel(c.Frequency, c.Modulation) {
+		if fits(c.Frequency, c.Modulation) {
 			heard = append(heard, candidate{reception: i, copy: c})
 		}
 	}
 	if len(heard) == 0 {
-		return nil, nil, req.reject(WrongBandPlan, p.Node.Account, h.wouldFit(copies[0], plan))
+		return nil, nil, f.reject(WrongBandPlan, h.wouldFit(copies[0], plan))
 	}
 	return plan, heard, nil
+}
+
+// reject refuses the request that the finding is about.
+func (f finding) reject(reason Reason, detail string) error {
+	return f.request.reject(reason, f.policy.Node.Account, detail)
 }
 
 // wouldFit says where a request that came on no join channel of the plan belongs.
@@ -53,23 +63,24 @@ func (h *Handler) wouldFit(c Reception, plan *band.Group) string {
 }
 
 // eligible keeps the copies of gateways that may serve the policy.
-func (h *Handler) eligible(ctx context.Context, from Policies, req JoinRequest, p Policy, heard []candidate) ([]candidate, error) {
+func (h *Handler) eligible(ctx context.Context, from Policies, f finding, heard []candidate) ([]candidate, error) {
+	permission := f.policy.Permission
 	start := h.Now()
 	defer func() { h.Observe(StepGateways, h.Now().Sub(start)) }()
 	registered, err := from.Gateways(ctx, gatewaysOf(heard))
 	if err != nil {
-		return nil, fmt.Errorf("find gateways of %s: %w", req.DevEUI, err)
+		return nil, fmt.Errorf("find gateways of %s: %w", f.request.DevEUI, err)
 	}
 	may := make([]candidate, 0, len(heard))
 	for _, c := range heard {
 		i := slices.IndexFunc(registered, func(g Gateway) bool { return g.EUI == c.copy.Gateway })
-		if i >= 0 && registered[i].Serves(p.Permission) {
+		if i >= 0 && registered[i].Serves(permission) {
 			c.gateway = registered[i]
 			may = append(may, c)
 		}
 	}
 	if len(may) == 0 {
-		return nil, req.reject(GatewayNotAllowed, p.Node.Account, whyNot(heard[0].copy.Gateway, registered, p.Permission))
+		return nil, f.reject(GatewayNotAllowed, whyNot(heard[0].copy.Gateway, registered, permission))
 	}
 	return may, nil
 }
@@ -132,25 +143,6 @@ func onOneFrequency(may []candidate) []candidate {
 		}
 	}
 	return kept
-}
-
-// routes gives the windows that each gateway can still make, and the answer that
-// fits them.
-func (h *Handler) routes(req JoinRequest, p Policy, plan *band.Group, ranked []candidate, copies []Reception) ([]Route, band.Answer, error) {
-	elapsed := h.Now().Add(h.SendLead).Sub(firstReceived(copies))
-	if elapsed > band.JoinAcceptDelay2 {
-		return nil, band.Answer{}, req.reject(TooLate, p.Node.Account, fmt.Sprintf("%s after the first copy", elapsed-h.SendLead))
-	}
-	copy := ranked[0].copy
-	answer, ok := plan.Answer(copy.Frequency, copy.Modulation, p.Node.MACVersion, elapsed <= band.JoinAcceptDelay1)
-	if !ok {
-		return nil, band.Answer{}, fmt.Errorf("band plan group %d has no answer to its own join channel %s", plan.ID, copy.Frequency)
-	}
-	routes := make([]Route, 0, len(ranked))
-	for _, c := range ranked {
-		routes = append(routes, Route{Reception: c.reception, Gateway: c.gateway.EUI, RX1: answer.RX1, RX2: answer.RX2})
-	}
-	return routes, answer, nil
 }
 
 // RequiredSNR is the SNR in dB below which a LoRa receiver loses a spreading

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"joingate/band"
+	"joingate/keyring"
 )
 
 // Joins makes joins durable.
@@ -15,9 +16,13 @@ type Joins interface {
 	// that the versions in the claim's policy and gateway are those on record.
 	// It returns after the transaction is on disk.
 	//
+	// A rejoin-request's RJcount is checked in place of the DevNonce: RJcount1
+	// (type 1) must be greater than all before it with this JoinEUI, RJcount0
+	// (types 0 and 2) than all before it in the session that the claim names.
+	//
 	// Errors: ErrPolicyMoved; ErrLateCopy; a *Rejection with DevNonceReplayed,
-	// JoinNonceExhausted or TooLate. In all these cases, and on any other
-	// error, nothing of the claim may be sent.
+	// JoinNonceExhausted, NoSession (the session is not live any more) or TooLate.
+	// In all these cases, and on any other error, nothing of the claim may be sent.
 	Commit(ctx context.Context, c Claim) (Grant, error)
 }
 
@@ -32,12 +37,21 @@ var (
 
 // Claim is a join that has passed every check but those of the commit.
 type Claim struct {
-	Request  JoinRequest
+	Type     JoinType    // Joined, or the type of a rejoin-request
+	Request  JoinRequest // of a rejoin-request: RJcount in place of the DevNonce
 	Policy   Policy
-	Gateway  Gateway // the one chosen to send the join-accept
+	Gateway  Gateway // the one chosen to send the join-accept; zero: a network server sends it
 	NetID    NetID
 	Received time.Time // when the first copy arrived
 	Deadline time.Time // of the last window offered; past it the claim is TooLate, uncommitted
+
+	// Session is the JoinNonce of the session whose RJcount0 a rejoin-request of
+	// type 0 or 2 counts.
+	Session uint32
+	// Server is the network server that asks and sends; empty: our own gateways do.
+	Server string
+	// DevAddr is given by that network server; nil: the commit allocates one.
+	DevAddr *DevAddr
 
 	// What the join-accept will carry and the session is opened with.
 	DLSettings byte
@@ -49,6 +63,20 @@ type Claim struct {
 // AnswerUntil is the end of the frame's RX2: until then an equal frame is a
 // copy of it.
 func (c Claim) AnswerUntil() time.Time { return c.Received.Add(band.JoinAcceptDelay2) }
+
+// KeyEncryption is a key encryption key that an account has registered for one of
+// its servers, to wrap session keys with (RFC 3394).
+type KeyEncryption struct {
+	Label string // names the key to the server; empty: none is registered
+	KEK   keyring.WrappingKey
+}
+
+// Recipients are the servers that an account's session keys are wrapped for, each
+// under its own key.
+type Recipients struct {
+	Network     KeyEncryption // gets the network session keys
+	Application KeyEncryption // gets the AppSKey
+}
 
 // Versions are the versions that the commit compares with the record.
 func (c Claim) Versions() PolicyVersions {

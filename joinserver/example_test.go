@@ -76,14 +76,29 @@ func (m *Memory) Commit(_ context.Context, c joinserver.Claim) (joinserver.Grant
 	return grant, nil
 }
 
-// fresh checks a DevNonce against an earlier join of the device.
+// Sessions implements joinserver.Sessions: the newest and the one before it. It is
+// for rejoin-requests; a Handler works without.
+func (m *Memory) Sessions(_ context.Context, device joinserver.EUI64) ([]joinserver.Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var sessions []joinserver.Session
+	for i := len(m.joins[device]) - 1; i >= 0 && len(sessions) < 2; i-- {
+		j := m.joins[device][i]
+		sessions = append(sessions, j.claim.Opened(j.grant, j.claim.Received))
+	}
+	return sessions, nil
+}
+
+// fresh checks a DevNonce, or an RJcount, against an earlier join of the device.
+// RJcounts only count up; those of types 0 and 2 count within a session.
 func fresh(c, earlier joinserver.Claim) error {
 	nonce, before := c.Request.DevNonce, earlier.Request.DevNonce
-	same := c.Request.JoinEUI == earlier.Request.JoinEUI
+	same := c.Request.JoinEUI == earlier.Request.JoinEUI && c.Session == earlier.Session && (c.Type == joinserver.Joined) == (earlier.Type == joinserver.Joined)
+	countsUp := c.Type != joinserver.Joined || joinserver.Monotonic(c.Policy.Node.MACVersion)
 	switch {
 	case c.Request == earlier.Request && c.Received.Before(earlier.AnswerUntil()):
 		return joinserver.ErrLateCopy
-	case same && nonce == before, same && joinserver.Monotonic(c.Policy.Node.MACVersion) && nonce < before:
+	case same && nonce == before, same && countsUp && nonce < before:
 		return &joinserver.Rejection{
 			Reason: joinserver.DevNonceReplayed, DevEUI: c.Request.DevEUI, JoinEUI: c.Request.JoinEUI, Account: c.Policy.Node.Account,
 		}
@@ -113,7 +128,7 @@ func Example() {
 		}},
 	}
 	handler, err := joinserver.NewHandler(joinserver.Config{
-		Policies: memory, Record: memory, Joins: memory,
+		Policies: memory, Record: memory, Joins: memory, Sessions: memory,
 		Bands: band.Standard(), NetID: joinserver.NetID{0x00, 0x00, 0x13}, Now: time.Now,
 	})
 	if err != nil {

@@ -1,17 +1,3 @@
-// Package joinserver is the domain of a LoRaWAN join server: the policy that
-// decides a join, the reasons for refusing one, and the handler that answers
-// join-requests with join-accepts.
-//
-// The package knows no broker, no database and no HTTP: a network server can
-// embed it by giving a Handler what finds policies and what commits joins.
-//
-// Units. Frequency: Hz. Delay: time.Duration from the end of the uplink. SNR and
-// margin: dB. RSSI and power: dBm.
-//
-// Sources: TS001-1.0.4 and LoRaWAN 1.1 for frames and nonces, RP002-1.0.4 for
-// windows (package band), TS002-1.1.0 for NetIDs.
-//
-// Known to be missing: rejoin-requests, and the planning of gateways' airtime.
 package joinserver
 
 import (
@@ -21,12 +7,9 @@ import (
 	"time"
 
 	"joingate/band"
-	"joingate/keyring"
-
-	"github.com/brocaar/lorawan"
 )
 
-// Config is what a Handler needs. Only SendLead and Observe may be left out.
+// Config is what a Handler needs. What stands after Now may be left out.
 type Config struct {
 	Policies Policies     // asked first; may answer from a cache
 	Record   Policies     // the truth: confirms a refusal before it counts
@@ -34,6 +17,14 @@ type Config struct {
 	Bands    *band.Groups // the band plan groups in force
 	NetID    NetID        // announced in join-accepts, prefix of DevAddrs
 	Now      func() time.Time
+
+	// Sessions finds what joins have opened. Nil: rejoin-requests are refused.
+	Sessions Sessions
+	// Airtime is the ledger in which join-accepts are given their place. Nil: always
+	// the best gateway, whatever else it has to send.
+	Airtime Airtime
+	// Limits hold back those who ask too often. The zero Limits are none.
+	Limits Limits
 
 	// SendLead is how long before a window opens the join-accept must leave the
 	// server, so that it still reaches the gateway's queue. Default 200 ms; too
@@ -51,14 +42,17 @@ const (
 	StepPolicy   Step = "policy"
 	StepMIC      Step = "mic"
 	StepGateways Step = "gateways"
+	StepAirtime  Step = "airtime"
 	StepCommit   Step = "commit"
 	StepEncode   Step = "encode"
 )
 
-// Handler answers join-requests. It is safe for concurrent use.
+// Handler answers join-requests and rejoin-requests. It is safe for concurrent use.
 type Handler struct {
 	Config
-	turns *turns
+	turns  *turns
+	limits *limiter
+	demand *demand
 }
 
 // NewHandler checks the configuration and makes a Handler of it.
@@ -72,24 +66,41 @@ func NewHandler(c Config) (*Handler, error) {
 	if c.Observe == nil {
 		c.Observe = func(Step, time.Duration) {}
 	}
-	return &Handler{Config: c, turns: newTurns(turnsRemembered)}, nil
+	return &Handler{Config: c, turns: newTurns(euisRemembered), limits: newLimiter(c.Limits), demand: newDemand()}, nil
 }
 
-// Attempt is a join-request that has been looked at as soon as its first copy
-// was there: decoded, its policy found, its MIC checked. What that showed counts
-// once all copies are in.
+// Attempt is a request that has been looked at as soon as its first copy was
+// there: decoded, its policy found, its MIC checked. What that showed counts once
+// all copies are in.
 type Attempt struct {
 	Request JoinRequest
+	Type    JoinType
+	parsed  request
+	home    NetID // of the network that has received it
 	phy     []byte
 	finding finding
+}
+
+// PHYPayload gives the frame that was looked at, not to be changed.
+func (a Attempt) PHYPayload() []byte { return a.phy }
+
+// Account is the device's account if the MIC has proved that the device has sent
+// the request, else 0: what strangers send in its name is not the account's.
+func (a Attempt) Account() AccountID {
+	if !a.finding.micOK {
+		return 0
+	}
+	return a.finding.policy.Node.Account
 }
 
 // finding is what one source of policies says about a request. A refusal is kept
 // as a value: work runs early, the order of the reasons does not.
 type finding struct {
+	request request // with the JoinEUI of its session
 	policy  Policy
-	refusal error // of the policy alone; nil: it admits the device
+	refusal error // of the policy, or for want of a session; nil: the device is admitted
 	micOK   bool
+	session *Session // of a rejoin-request: the one that signs it, or that the device listens by; nil: none
 }
 
 // Join answers one join-request with the join-accept to transmit.
@@ -99,6 +110,8 @@ type finding struct {
 // a device's nonces; nothing is returned before the commit is durable, so a
 // crash cannot make two sessions share a key; and the commit refuses a policy
 // that has moved, so a stale cache cannot decide. Any failure is silence on air.
+//
+// Rejoin-requests of LoRaWAN 1.1 are answered in the same way.
 //
 // Errors: a *Rejection for a refusal, ErrLateCopy for a copy of a frame that was
 // answered, anything else for a fault.
@@ -114,15 +127,19 @@ func (h *Handler) Join(ctx context.Context, up Uplink) (Downlink, error) {
 // can run while copies are still coming in. It writes nothing. The Attempt keeps
 // phyPayload, which must not change until it is answered.
 func (h *Handler) Prepare(ctx context.Context, phyPayload []byte) (Attempt, error) {
-	req, err := ParseJoinRequest(phyPayload)
+	return h.prepare(ctx, phyPayload, h.NetID)
+}
+
+func (h *Handler) prepare(ctx context.Context, phyPayload []byte, home NetID) (Attempt, error) {
+	req, err := parse(phyPayload)
 	if err != nil {
 		return Attempt{}, err
 	}
-	found, err := h.examine(ctx, h.Policies, req, phyPayload)
-	if err != nil {
+	a := Attempt{Request: req.JoinRequest, Type: req.kind, parsed: req, home: home, phy: phyPayload}
+	if a.finding, err = h.examine(ctx, h.Policies, a); err != nil {
 		return Attempt{}, err
 	}
-	return Attempt{Request: req, phy: phyPayload, finding: found}, nil
+	return a, nil
 }
 
 // Answer does the rest of Join, with all copies of the frame that will be
@@ -132,19 +149,32 @@ func (h *Handler) Answer(ctx context.Context, a Attempt, copies []Reception) (Do
 	if len(copies) == 0 {
 		return Downlink{}, fmt.Errorf("join of %s came without a reception", a.Request.DevEUI)
 	}
-	down, err := h.decide(ctx, h.Policies, a, copies)
-	if !mustAskRecord(err) {
-		return down, err
+	return settle(ctx, h, a, func(from Policies, f finding) (Downlink, error) { return h.decide(ctx, from, f, copies) })
+}
+
+// settle decides by the cache first and, where that must not have the last word, by
+// the record. What fails counts towards the device's limit; beyond it a failure is
+// not even worth asking the record.
+func settle[T any](ctx context.Context, h *Handler, a Attempt, decide func(Policies, finding) (T, error)) (T, error) {
+	out, err := decide(h.Policies, a.finding)
+	if err == nil {
+		return out, nil
 	}
-	for range freshTries {
-		if a.finding, err = h.examine(ctx, h.Record, a.Request, a.phy); err != nil {
-			return Downlink{}, err
+	if mustAskRecord(err) && h.limits.mayConfirm(a.Request.DevEUI, err, h.Now()) {
+		cached := a.finding.policy
+		for range freshTries {
+			if a.finding, err = h.examine(ctx, h.Record, a); err != nil {
+				return out, err
+			}
+			if out, err = decide(h.Record, a.finding); !errors.Is(err, ErrPolicyMoved) {
+				break
+			}
 		}
-		if down, err = h.decide(ctx, h.Record, a, copies); !errors.Is(err, ErrPolicyMoved) {
-			break
+		if cached.differs(a.finding.policy) {
+			h.limits.distrust(a.Request.DevEUI)
 		}
 	}
-	return down, err
+	return out, h.limits.failed(err, h.Now())
 }
 
 // freshTries bounds how often one join chases a policy that administrators
@@ -153,166 +183,120 @@ const freshTries = 5
 
 // mustAskRecord reports whether a decision that rests on the cache has to be
 // taken again from the record. An unknown device may be remembered as such; what
-// the commit or the clock refused does not rest on the cache.
+// the commit, the ledger or the clock refused does not rest on the cache.
 func mustAskRecord(err error) bool {
 	if errors.Is(err, ErrPolicyMoved) {
 		return true
 	}
 	var refused *Rejection
-	return errors.As(err, &refused) && refused.Reason > UnknownDevice && refused.Reason <= BadMIC
+	if !errors.As(err, &refused) {
+		return false
+	}
+	r := refused.Reason
+	return r > UnknownDevice && r <= BadMIC || r == NoSession || r == WrongParameters
 }
 
 // examine finds the policy and checks the MIC.
-func (h *Handler) examine(ctx context.Context, from Policies, req JoinRequest, phy []byte) (finding, error) {
+func (h *Handler) examine(ctx context.Context, from Policies, a Attempt) (finding, error) {
+	req := a.parsed
 	start := h.Now()
 	policy, err := from.Policy(ctx, req.DevEUI)
 	h.Observe(StepPolicy, h.Now().Sub(start))
 	if errors.Is(err, ErrUnknownDevice) {
-		return finding{refusal: req.reject(UnknownDevice, 0, "")}, nil
+		return finding{request: req, refusal: req.reject(UnknownDevice, 0, "")}, nil
 	}
 	if err != nil {
 		return finding{}, fmt.Errorf("find policy of %s: %w", req.DevEUI, err)
 	}
 	start = h.Now()
-	micOK, err := policy.Node.Keys.VerifyJoinRequest(phy)
-	h.Observe(StepMIC, h.Now().Sub(start))
+	defer func() { h.Observe(StepMIC, h.Now().Sub(start)) }()
+	if req.kind != Joined {
+		return h.examineRejoin(ctx, req, a.home, a.phy, policy)
+	}
+	micOK, err := policy.Node.Keys.VerifyJoinRequest(a.phy)
 	if err != nil {
 		return finding{}, fmt.Errorf("check MIC of %s: %w", req.DevEUI, err)
 	}
-	return finding{policy: policy, refusal: policy.admits(req), micOK: micOK}, nil
+	return finding{request: req, policy: policy, refusal: policy.admits(req.JoinRequest), micOK: micOK}, nil
 }
 
 // decide goes through the steps in the order of their reasons.
-func (h *Handler) decide(ctx context.Context, from Policies, a Attempt, copies []Reception) (Downlink, error) {
-	req, policy := a.Request, a.finding.policy
-	if a.finding.refusal != nil {
-		return Downlink{}, a.finding.refusal
+func (h *Handler) decide(ctx context.Context, from Policies, f finding, copies []Reception) (Downlink, error) {
+	if f.refusal != nil {
+		return Downlink{}, f.refusal
 	}
-	plan, heard, err := h.onJoinChannel(req, policy, copies)
+	plan, heard, err := h.onChannel(f, copies)
 	if err != nil {
 		return Downlink{}, err
 	}
-	eligible, err := h.eligible(ctx, from, req, policy, heard)
+	eligible, err := h.eligible(ctx, from, f, heard)
 	if err != nil {
 		return Downlink{}, err
 	}
-	if !a.finding.micOK {
-		return Downlink{}, req.reject(BadMIC, policy.Node.Account, "")
+	if !f.micOK {
+		return Downlink{}, f.reject(BadMIC, "")
 	}
-	ranked := h.turns.apply(req.DevEUI, rank(eligible))
-	routes, answer, err := h.routes(req, policy, plan, ranked, copies)
+	if err := f.policy.Permission.encodable(); err != nil {
+		return Downlink{}, err
+	}
+	spare, err := h.limits.reserve(f, h.Now())
 	if err != nil {
 		return Downlink{}, err
 	}
-	if err := policy.Permission.encodable(); err != nil {
+	ranked := h.turns.apply(f.request.DevEUI, rank(eligible))
+	way, err := h.reply(ctx, f, plan, ranked, copies)
+	if err != nil {
+		spare()
 		return Downlink{}, err
 	}
-	claim := h.claim(req, policy, plan, ranked[0].gateway, answer, copies)
-	grant, err := h.commit(ctx, claim)
+	down, err := h.grant(ctx, h.claim(f, plan, way, copies))
 	if err != nil {
+		spare()
+		h.release(ctx, way)
 		return Downlink{}, err
 	}
-	h.turns.took(req.DevEUI, claim.Gateway.EUI)
-	phy, err := h.accept(claim, grant)
-	if err != nil {
-		return Downlink{}, fmt.Errorf("encode join-accept for %s: %w", req.DevEUI, err)
+	h.turns.took(f.request.DevEUI, way.via.EUI)
+	if h.Airtime != nil {
+		h.demand.answered(f.request.DevEUI)
 	}
-	return Downlink{PHYPayload: phy, Routes: routes, Claim: claim, Grant: grant}, nil
+	down.Routes = way.routes
+	return down, nil
 }
 
-// admits refuses a request that the policy, without regard to radio and keys,
-// does not let in.
-func (p Policy) admits(req JoinRequest) error {
-	account := p.Node.Account
-	switch {
-	case !p.Node.Enabled:
-		return req.reject(DeviceDisabled, account, "")
-	case p.Group.ID == 0:
-		return req.reject(NoPermission, account, "the node is in no group")
-	case p.Permission.ID == 0:
-		return req.reject(NoPermission, account, fmt.Sprintf("node group %d is bound to no join permission", p.Group.ID))
-	case !p.Permission.Enabled:
-		return req.reject(PermissionDisabled, account, fmt.Sprintf("join permission %d", p.Permission.ID))
-	case p.Permission.JoinEUI != req.JoinEUI:
-		return req.reject(WrongJoinEUI, account, fmt.Sprintf("join permission %d has %s", p.Permission.ID, p.Permission.JoinEUI))
+// grant commits a claim and encodes the join-accept.
+func (h *Handler) grant(ctx context.Context, c Claim) (Downlink, error) {
+	grant, err := h.commit(ctx, c)
+	if err != nil {
+		return Downlink{}, err
 	}
-	return nil
-}
-
-// claim gathers what the commit makes durable.
-func (h *Handler) claim(req JoinRequest, p Policy, plan *band.Group, via Gateway, answer band.Answer, copies []Reception) Claim {
-	received := firstReceived(copies)
-	return Claim{
-		Request:    req,
-		Policy:     p,
-		Gateway:    via,
-		NetID:      h.NetID,
-		Received:   received,
-		Deadline:   received.Add(lastWindow(answer) - h.SendLead),
-		DLSettings: dlSettings(p, plan),
-		RxDelay:    p.Permission.RxDelay,
-		CFList:     answer.CFList,
-		Receptions: copies,
+	h.limits.granted(c, h.Now())
+	phy, err := h.accept(c, grant)
+	if err != nil {
+		return Downlink{}, fmt.Errorf("encode join-accept for %s: %w", c.Request.DevEUI, err)
 	}
+	return Downlink{PHYPayload: phy, Claim: c, Grant: grant}, nil
 }
-
-// lastWindow is the delay of the last window that the answer offers.
-func lastWindow(a band.Answer) time.Duration { return max(a.RX1.Delay, a.RX2.Delay) }
 
 func (h *Handler) commit(ctx context.Context, c Claim) (Grant, error) {
 	start := h.Now()
 	grant, err := h.Joins.Commit(ctx, c)
 	h.Observe(StepCommit, h.Now().Sub(start))
 	if err != nil {
-		return Grant{}, fmt.Errorf("commit join of %s: %w", c.Request.DevEUI, err)
+		return Grant{}, fmt.Errorf("commit join of %s: %w", c.Request.DevEUI, c.explained(err))
 	}
 	return grant, nil
 }
 
-// accept encodes, signs and encrypts the join-accept.
-func (h *Handler) accept(c Claim, g Grant) ([]byte, error) {
-	start := h.Now()
-	defer func() { h.Observe(StepEncode, h.Now().Sub(start)) }()
-	payload := lorawan.JoinAcceptPayload{
-		JoinNonce: lorawan.JoinNonce(g.JoinNonce),
-		HomeNetID: lorawan.NetID(c.NetID),
-		DevAddr:   lorawan.DevAddr(g.DevAddr),
-		RXDelay:   uint8(c.RxDelay / time.Second),
+// explained says which counter a rejoin-request has repeated: its reason names the
+// DevNonce, as there is one reason for all three.
+func (c Claim) explained(err error) error {
+	var refused *Rejection
+	if c.Type == Joined || !errors.As(err, &refused) || refused.Reason != DevNonceReplayed || refused.Detail != "" {
+		return err
 	}
-	if err := payload.DLSettings.UnmarshalBinary([]byte{c.DLSettings}); err != nil {
-		return nil, err
+	counter := "RJcount0"
+	if c.Type == Rejoin1 {
+		counter = "RJcount1"
 	}
-	if c.CFList != nil {
-		last := len(c.CFList) - 1
-		payload.CFList = &lorawan.CFList{
-			Payload:    &lorawan.DataPayload{Bytes: c.CFList[:last]},
-			CFListType: lorawan.CFListType(c.CFList[last]),
-		}
-	}
-	ids := keyring.JoinIDs{JoinEUI: c.Request.JoinEUI, DevEUI: c.Request.DevEUI, DevNonce: c.Request.DevNonce}
-	return c.Policy.Node.Keys.SealJoinAccept(payload, ids)
-}
-
-// dlSettings is OptNeg (1.1), RX1DROffset and RX2DataRate in one octet
-// (TS001-1.1 section 6.2.3; bit 7 is RFU in 1.0.x).
-func dlSettings(p Policy, plan *band.Group) byte {
-	rx2 := plan.RX2DataRate()
-	if p.Permission.DataRate != nil {
-		rx2 = *p.Permission.DataRate
-	}
-	b := plan.RX1DROffset()<<4 | byte(rx2)&0x0f
-	if p.Node.MACVersion >= band.MAC1_1 {
-		b |= 0x80
-	}
-	return b
-}
-
-func firstReceived(copies []Reception) time.Time {
-	first := copies[0].Received
-	for _, c := range copies[1:] {
-		if c.Received.Before(first) {
-			first = c.Received
-		}
-	}
-	return first
+	return c.Request.reject(DevNonceReplayed, refused.Account, fmt.Sprintf("%s %d is not above the last", counter, c.Request.DevNonce))
 }

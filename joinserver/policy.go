@@ -67,7 +67,34 @@ type JoinPermission struct {
 	ClassMode     string         // A, B, C or D2D
 	RxDelay       time.Duration  // whole seconds up to 15; 0 means 1 s on the air
 	DataRate      *band.DataRate // RX2 data rate after the join; nil: the region's default
-	Version       int64
+	// RequireOwn refuses a network server that asks for another RxDelay or RX2 data
+	// rate than these two (see JoinFor).
+	RequireOwn bool
+	Version    int64
+}
+
+// admits refuses a request that the policy, without regard to radio and keys,
+// does not let in.
+func (p Policy) admits(req JoinRequest) error {
+	account := p.Node.Account
+	switch {
+	case !p.Node.Enabled:
+		return req.reject(DeviceDisabled, account, "")
+	case p.Group.ID == 0:
+		return req.reject(NoPermission, account, "the node is in no group")
+	case p.Permission.ID == 0:
+		return req.reject(NoPermission, account, fmt.Sprintf("node group %d is bound to no join permission", p.Group.ID))
+	case !p.Permission.Enabled:
+		return req.reject(PermissionDisabled, account, fmt.Sprintf("join permission %d", p.Permission.ID))
+	case p.Permission.JoinEUI != req.JoinEUI:
+		return req.reject(WrongJoinEUI, account, fmt.Sprintf("join permission %d has %s", p.Permission.ID, p.Permission.JoinEUI))
+	}
+	return nil
+}
+
+// differs reports whether the other is not the same version of the policy.
+func (p Policy) differs(other Policy) bool {
+	return p.Node.Version != other.Node.Version || p.Group.Version != other.Group.Version || p.Permission.Version != other.Permission.Version
 }
 
 // encodable reports why a join-accept cannot carry what the permission sets. That

@@ -6,10 +6,12 @@ import "fmt"
 // the event and the test expectation. The list only grows.
 type Reason uint8
 
-// The reasons, in the order in which they take precedence; but TooLate is found
-// before the commit, and hides what the commit would have found.
+// The reasons up to Overloaded, in the order in which they take precedence; but
+// TooLate and NoAirtime are found before the commit, and hide what the commit would
+// have found. Those after it came later: the list only grows. They come before BadMIC,
+// WrongParameters after it.
 const (
-	Malformed          Reason = iota + 1 // not 23 octets of a join-request of major version R1
+	Malformed          Reason = iota + 1 // not the octets of a join- or rejoin-request of major version R1
 	UnknownDevice                        // nobody registered the DevEUI
 	DeviceDisabled                       // the node is switched off
 	NoPermission                         // the node is in no group, or its group is bound to no permission
@@ -20,14 +22,17 @@ const (
 	BadMIC                               // the sender does not hold the root key
 	DevNonceReplayed                     // the DevNonce was used before, or went back
 	JoinNonceExhausted                   // all 2^24-1 JoinNonces of the device are used
-	RateLimited                          // too many failures of this device or gateway
+	RateLimited                          // more requests than the limits allow
 	TooLate                              // neither window can be reached any more
 	NoAirtime                            // no gateway that may serve it can send in either window
 	Overloaded                           // more requests than can be answered in time
+	NoSession                            // a rejoin-request of a device that has no live session of LoRaWAN 1.1
+	WrongNetID                           // the rejoin-request names another network
+	WrongParameters                      // a network server asks for other parameters than the permission requires
 )
 
 var reasons = [...]struct{ text, remedy string }{
-	Malformed:          {"malformed", "the frame is no join-request of 23 octets; look at the device's radio stack"},
+	Malformed:          {"malformed", "the frame is no join- or rejoin-request; look at the device's radio stack"},
 	UnknownDevice:      {"unknown_device", "register the device: joingate node import, then AddNodeToGroup"},
 	DeviceDisabled:     {"device_disabled", "enable the node: UpdateNodeEnablingState or joingate node set --enabled=true"},
 	NoPermission:       {"no_permission", "put the node into a group and bind the group to a join permission"},
@@ -42,6 +47,9 @@ var reasons = [...]struct{ text, remedy string }{
 	TooLate:            {"too_late", "look at the delay between gateway and server"},
 	NoAirtime:          {"no_airtime", "add gateways: the ones in reach are busy sending"},
 	Overloaded:         {"overloaded", "look at the server's load; the device tries again"},
+	NoSession:          {"no_session", "the device has to join: its session was replaced or revoked, or it is no LoRaWAN 1.1 device"},
+	WrongNetID:         {"wrong_net_id", "the device is in another network's session: it has to join, or that network to answer"},
+	WrongParameters:    {"wrong_parameters", "give network server and join permission the same RxDelay and RX2 data rate"},
 }
 
 // String gives the stable text of the reason.

@@ -179,7 +179,8 @@ func TestPrecedenceInTheCommit(t *testing.T) {
 
 func TestReasonTexts(t *testing.T) {
 	want := "malformed unknown_device device_disabled no_permission permission_disabled wrong_join_eui wrong_band_plan " +
-		"gateway_not_allowed bad_mic dev_nonce_replayed join_nonce_exhausted rate_limited too_late no_airtime overloaded"
+		"gateway_not_allowed bad_mic dev_nonce_replayed join_nonce_exhausted rate_limited too_late no_airtime overloaded " +
+		"no_session wrong_net_id wrong_parameters"
 	var texts []string
 	for _, r := range joinserver.Reasons() {
 		texts = append(texts, r.String())
@@ -190,7 +191,7 @@ func TestReasonTexts(t *testing.T) {
 	if got := strings.Join(texts, " "); got != want {
 		t.Errorf("reasons are\n%s, want\n%s", got, want)
 	}
-	for _, beyond := range []joinserver.Reason{0, joinserver.Overloaded + 1, 255} {
+	for _, beyond := range []joinserver.Reason{0, joinserver.WrongParameters + 1, 255} {
 		if !strings.HasPrefix(beyond.String(), "Reason(") || beyond.Remedy() != "" {
 			t.Errorf("%d is %q, %q", uint8(beyond), beyond, beyond.Remedy())
 		}

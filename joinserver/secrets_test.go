@@ -35,6 +35,10 @@ func TestNothingPrintsKeys(t *testing.T) {
 	w.record.change(func(p *joinserver.Policy) { p.Permission.RxDelay = -1 })
 	_, fault := w.send(joinRequest(t, nwkHex, 3))
 	policy := w.record.policies[devEUI]
+	answer, err := w.joinFor(request(joinRequest(t, nwkHex, 4)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, value := range map[string]any{
 		"Policy":    policy,
 		"*Policy":   &policy,
@@ -48,7 +52,11 @@ func TestNothingPrintsKeys(t *testing.T) {
 		"refusal":   refusal,
 		"fault":     fault,
 		"wrapped":   fmt.Errorf("join with %v: %w", policy, errors.Join(refusal, fault)),
-		"JoinEvent": down.Claim.Event(down.Grant, start),
+		"JoinEvent": eventOf(t, down),
+		"Session":   down.Claim.Opened(down.Grant, start),
+		"answer":    answer,
+		"of server": joinserver.KeyEncryption{Label: "ns", KEK: wrapping(t, "ns", rootHex).KEK},
+		"keys":      eventFor(t, down, joinserver.Recipients{Network: wrapping(t, "ns", rootHex)}),
 	} {
 		for way, text := range writings(value) {
 			for _, secret := range forms(rootHex, nwkHex) {

@@ -6,33 +6,25 @@ import (
 	"sync"
 )
 
-const (
-	// takeTurnsWithin is how many dB weaker than the best a gateway may hear a
-	// device and still get its turn when the device tries again: the gateway that
-	// hears best is not always one that the device hears.
-	takeTurnsWithin = 3
-	// turnsRemembered bounds the memory: devices beyond it begin anew with the
-	// best gateway.
-	turnsRemembered = 1 << 16
-)
+// takeTurnsWithin is how many dB weaker than the best a gateway may hear a device
+// and still get its turn when the device tries again: the gateway that hears best is
+// not always one that the device hears.
+const takeTurnsWithin = 3
 
-// turns remembers through which gateway each device was answered last.
+// turns remembers through which gateway each device was answered last. Devices that
+// were forgotten begin anew with the best.
 type turns struct {
-	mu    sync.Mutex
-	last  map[EUI64]EUI64
-	order []EUI64 // ring of the devices in last, oldest at next
-	next  int
+	mu   sync.Mutex
+	last recent[EUI64]
 }
 
-func newTurns(size int) *turns {
-	return &turns{last: make(map[EUI64]EUI64), order: make([]EUI64, 0, size)}
-}
+func newTurns(size int) *turns { return &turns{last: newRecent[EUI64](size)} }
 
 // apply moves the gateway whose turn it is to the front. Gateways take turns in
 // the order of their EUIs, which does not change from try to try as SNRs do.
 func (t *turns) apply(device EUI64, ranked []candidate) []candidate {
 	t.mu.Lock()
-	last, known := t.last[device]
+	last, known := t.last.get(device)
 	t.mu.Unlock()
 	near := len(ranked)
 	for i, c := range ranked {
@@ -71,18 +63,5 @@ func afterInOrder(near []candidate, last EUI64) int {
 func (t *turns) took(device, gateway EUI64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, known := t.last[device]; !known {
-		t.remember(device)
-	}
-	t.last[device] = gateway
-}
-
-func (t *turns) remember(device EUI64) {
-	if len(t.order) < cap(t.order) {
-		t.order = append(t.order, device)
-		return
-	}
-	delete(t.last, t.order[t.next])
-	t.order[t.next] = device
-	t.next = (t.next + 1) % len(t.order)
+	t.last.set(device, gateway)
 }

@@ -115,12 +115,12 @@ func TestTurnsAreBounded(t *testing.T) {
 	for i := range byte(10) {
 		memory.took(EUI64{i}, gateway)
 		memory.took(EUI64{i}, gateway)
-		if len(memory.last) > 3 {
-			t.Fatalf("%d devices are remembered", len(memory.last))
+		if len(memory.last.values) > 3 {
+			t.Fatalf("%d devices are remembered", len(memory.last.values))
 		}
 	}
 	for i := range byte(10) {
-		if _, known := memory.last[EUI64{i}]; known != (i >= 7) {
+		if _, known := memory.last.get(EUI64{i}); known != (i >= 7) {
 			t.Errorf("device %d remembered: %v", i, known)
 		}
 	}

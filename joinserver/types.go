@@ -40,7 +40,7 @@ type DevAddr [4]byte
 // String gives 8 lower-case hex digits.
 func (a DevAddr) String() string { return hex.EncodeToString(a[:]) }
 
-// MarshalText makes a DevAddr a hex string in JSON.
+// MarshalText and UnmarshalText make a DevAddr a hex string in JSON.
 func (a DevAddr) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // NetID is a network identifier; the top three bits of the first octet are its
@@ -74,3 +74,20 @@ type MACVersion = band.MACVersion
 // MaxJoinNonce is the last value of the 24-bit JoinNonce (TS001-1.0.4, section
 // 6.2.6: called AppNonce before 1.0.4). It never wraps.
 const MaxJoinNonce = 1<<24 - 1
+
+// UnmarshalText reads what ParseDevAddr reads.
+func (a *DevAddr) UnmarshalText(text []byte) (err error) {
+	*a, err = ParseDevAddr(string(text))
+	return err
+}
+
+// ParseDevAddr reads 8 hex digits of any case.
+func ParseDevAddr(s string) (a DevAddr, err error) {
+	if len(s) != 2*len(a) {
+		return a, fmt.Errorf("DevAddr %q has %d characters, not 8 hex digits", s, len(s))
+	}
+	if _, err := hex.Decode(a[:], []byte(s)); err != nil {
+		return DevAddr{}, fmt.Errorf("DevAddr %q is not 8 hex digits", s)
+	}
+	return a, nil
+}

@@ -36,4 +36,12 @@ type Route struct {
 	Reception int // index in Uplink.Receptions
 	Gateway   EUI64
 	RX1, RX2  band.Window // a zero Window is not offered
+
+	// Booked is the place that the ledger holds for this route; zero: none. The first
+	// route has one where airtime is planned. Where it is RX1's, RX2 stays offered for
+	// the gateway to fall back on; where it is RX2's, RX1 is not offered.
+	Booked Transmission
 }
+
+// lastWindow is the delay of the last window that is offered.
+func (r Route) lastWindow() time.Duration { return max(r.RX1.Delay, r.RX2.Delay) }

@@ -27,6 +27,16 @@ type vectorFile struct {
 		Key      string
 		MICValid bool `json:"mic_valid"`
 	} `json:"join_request"`
+	RejoinRequest []struct {
+		ID      string
+		PHY     string
+		Type    byte
+		NetID   string           `json:"net_id"`
+		JoinEUI joinserver.EUI64 `json:"join_eui"`
+		DevEUI  joinserver.EUI64 `json:"dev_eui"`
+		RJCount string           `json:"rj_count"`
+		MIC     string
+	} `json:"rejoin_request"`
 	NetID []struct {
 		ID    string
 		NetID string `json:"net_id"`

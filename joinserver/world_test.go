@@ -125,6 +125,7 @@ type ledger struct {
 	asked     int                // how often Commit was called
 	claims    []joinserver.Claim // that were committed
 	nonces    map[uint16]joinserver.Claim
+	rejoins   map[uint32]uint16 // last RJcount by the session's JoinNonce; 0: RJcount1
 	joinNonce uint32
 	fault     error
 	onCommit  func()
@@ -146,6 +147,9 @@ func (l *ledger) Commit(ctx context.Context, c joinserver.Claim) (joinserver.Gra
 	if onRecord.Versions() != c.Versions() {
 		return joinserver.Grant{}, joinserver.ErrPolicyMoved
 	}
+	if c.Type != joinserver.Joined {
+		return l.commitRejoin(c)
+	}
 	if earlier, used := l.nonces[c.Request.DevNonce]; used {
 		if earlier.Request.MIC == c.Request.MIC && l.now().Before(earlier.AnswerUntil()) {
 			return joinserver.Grant{}, joinserver.ErrLateCopy
@@ -161,7 +165,27 @@ func (l *ledger) Commit(ctx context.Context, c joinserver.Claim) (joinserver.Gra
 	l.joinNonce++
 	l.nonces[c.Request.DevNonce] = c
 	l.claims = append(l.claims, c)
-	return joinserver.Grant{JoinNonce: l.joinNonce, DevAddr: c.NetID.Address(l.joinNonce)}, nil
+	grant := joinserver.Grant{JoinNonce: l.joinNonce, DevAddr: c.NetID.Address(l.joinNonce)}
+	if c.DevAddr != nil {
+		grant.DevAddr = *c.DevAddr
+	}
+	return grant, nil
+}
+
+// commitRejoin counts RJcount1 for the device and RJcount0 for a session, as the
+// claim says.
+func (l *ledger) commitRejoin(c joinserver.Claim) (joinserver.Grant, error) {
+	if last, used := l.rejoins[c.Session]; used && c.Request.DevNonce <= last {
+		return joinserver.Grant{}, l.refuse(c, joinserver.DevNonceReplayed)
+	}
+	l.joinNonce++
+	l.rejoins[c.Session] = c.Request.DevNonce
+	l.claims = append(l.claims, c)
+	grant := joinserver.Grant{JoinNonce: l.joinNonce, DevAddr: c.NetID.Address(l.joinNonce)}
+	if c.DevAddr != nil {
+		grant.DevAddr = *c.DevAddr
+	}
+	return grant, nil
 }
 
 func (l *ledger) refuse(c joinserver.Claim, reason joinserver.Reason) error {
@@ -199,7 +223,7 @@ func newWorld(tb testing.TB) *world {
 		w.record.gateways[eui] = joinserver.Gateway{EUI: eui, Owner: owner, Enabled: true, BandPlanGroup: 101, Version: 14}
 	}
 	clock := func() time.Time { return w.now }
-	w.joins = &ledger{record: w.record, now: clock, nonces: map[uint16]joinserver.Claim{}}
+	w.joins = &ledger{record: w.record, now: clock, nonces: map[uint16]joinserver.Claim{}, rejoins: map[uint32]uint16{}}
 	w.config = joinserver.Config{
 		Policies: w.record, Record: w.record, Joins: w.joins, Bands: band.Standard(), NetID: netID, Now: clock,
 		Observe: func(s joinserver.Step, _ time.Duration) { w.steps = append(w.steps, s) },

@@ -27,7 +27,7 @@ type license struct {
 	GatewayCount               int64
 }
 
-func getUserLicense(c call, tx WideTx) (any, error) {
+func getUserLicense(c call, tx Tx) (any, error) {
 	_, owned, err := tx.Permissions(joinserver.PermissionFilter{Owner: c.account.ID, Type: joinserver.Local})
 	if err != nil {
 		return nil, err
@@ -52,16 +52,16 @@ func getUserLicense(c call, tx WideTx) (any, error) {
 	}, nil
 }
 
-func listActivatedFeatures(c call, _ WideTx) (any, error) {
+func listActivatedFeatures(c call, _ Tx) (any, error) {
 	return each(c.account.Features, func(name string) string { return name }), nil
 }
 
 // serviceCode is Link WAN's among Alibaba's products; no other is open here.
 const serviceCode = "linkwan"
 
-func checkCloudProductOpenStatus(c call, _ WideTx) (any, error) {
+func checkCloudProductOpenStatus(c call, _ Tx) (any, error) {
 	return c.account.ProductActivated && c.text("ServiceCode") == serviceCode, nil
 }
 
 // checkUserChargeStatus is the same for all: nothing is charged here.
-func checkUserChargeStatus(call, WideTx) (any, error) { return chargeNormal, nil }
+func checkUserChargeStatus(call, Tx) (any, error) { return chargeNormal, nil }

@@ -1,6 +1,7 @@
 package linkwan
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync"
@@ -47,21 +48,24 @@ const regionID = "cn-shanghai"
 // action is one entry of the API.
 type action struct {
 	actionContract
-	run func(call, WideTx) (any, error) // gives Data, or nil for none
+	run func(call, Tx) (any, error) // gives Data, or nil for none
+	// direct stands in for run where the work has a transaction of its own: it is
+	// not audited, and may be done twice.
+	direct func(context.Context, call) (any, error)
 	// feature must be activated, if the action's error table has FeatureNotActivated.
 	feature string
 	// resources are what a RAM user needs the action to be allowed on: all of them.
 	resources []string
 	guard     guard
-	// wide actions need a WideTx; the others do with a Tx.
-	wide bool
+	perSecond int // calls of an account; 0: callsPerSecond
 }
 
-// guard shuts out who provokes one error too often.
-type guard struct {
-	code    string // counted when the action fails with it; empty: no guard
-	tooMany string // answered afterwards
-	keys    func(c call, from string) []string
+// quota is how many calls an account may make in a second.
+func (a action) quota() int {
+	if a.perSecond == 0 {
+		return callsPerSecond
+	}
+	return a.perSecond
 }
 
 // call is one call whose caller is known and whose parameters are of their
@@ -112,7 +116,7 @@ func on(resources ...string) []string { return resources }
 // table lists the actions that are built. Any other is InvalidAction.NotFound.
 func table() map[string]action {
 	all := map[string]action{}
-	for _, part := range []map[string]action{permissionActions(), orderActions(), groupActions(), nodeActions(), gatewayActions(), accountActions()} {
+	for _, part := range []map[string]action{permissionActions(), orderActions(), groupActions(), nodeActions(), gatewayActions(), accountActions(), sessionActions()} {
 		maps.Copy(all, part)
 	}
 	return all
@@ -147,7 +151,7 @@ func orderActions() map[string]action {
 	return map[string]action{
 		"SubmitJoinPermissionAuthOrder": {
 			run: submitJoinPermissionAuthOrder, feature: featureAuthorization, resources: on(allOrders, oneOwned),
-			guard: guard{"RenterDoesNotExist", "TooManyRenterNonExistentFailures", renterGuardKeys},
+			guard: renterGuard,
 		},
 		"AcceptJoinPermissionAuthOrder": {run: acceptJoinPermissionAuthOrder, feature: featureAuthorization, resources: on(oneOrder)},
 		"RejectJoinPermissionAuthOrder": {run: rejectJoinPermissionAuthOrder, feature: featureAuthorization, resources: on(oneOrder)},
@@ -160,7 +164,7 @@ func groupActions() map[string]action {
 	return map[string]action{
 		"CreateNodeGroup": {run: createNodeGroup, feature: featureNode, resources: on(allGroups)},
 		"UpdateNodeGroup": {run: updateNodeGroup, feature: featureNode, resources: on(oneGroup)},
-		"DeleteNodeGroup": {run: deleteNodeGroup, feature: featureNode, resources: on(oneGroup), wide: true},
+		"DeleteNodeGroup": {run: deleteNodeGroup, feature: featureNode, resources: on(oneGroup)},
 		"GetNodeGroup":    {run: getNodeGroup, feature: featureNode, resources: on(oneGroup)},
 		"ListNodeGroups":  {run: listNodeGroups, feature: featureNode, resources: on(allGroups)},
 		"CountNodeGroups": {run: countNodeGroups, feature: featureNode, resources: on(allGroups)},
@@ -174,44 +178,42 @@ func groupActions() map[string]action {
 }
 
 func nodeActions() map[string]action {
-	pinGuard := guard{"InvalidPinCode", "TooManyPinCodeVerificationFailures", pinGuardKeys("DevEui")}
 	return map[string]action{
-		"AddNodeToGroup":                    {run: addNodeToGroup, feature: featureNode, resources: on(oneGroup), guard: pinGuard, wide: true},
-		"RemoveNodeFromGroup":               {run: removeNodeFromGroup, feature: featureNode, resources: on(oneGroup), wide: true},
-		"UpdateNodeEnablingState":           {run: updateNodeEnablingState, feature: featureNode, resources: on(oneNode), wide: true},
-		"GetNode":                           {run: getNode, feature: featureNode, resources: on(oneNode), wide: true},
-		"ListNodesByNodeGroupId":            {run: listNodesByNodeGroupId, feature: featureNode, resources: on(allNodes, oneGroup), wide: true},
-		"CountNodesByNodeGroupId":           {run: countNodesByNodeGroupId, feature: featureNode, resources: on(allNodes, oneGroup), wide: true},
-		"ListNodesByOwnedJoinPermissionId":  {run: listNodesByOwnedJoinPermissionId, feature: featureNode, resources: on(allNodes, oneOwned), wide: true},
-		"CountNodesByOwnedJoinPermissionId": {run: countNodesByOwnedJoinPermissionId, feature: featureNode, resources: on(allNodes, oneOwned), wide: true},
+		"AddNodeToGroup":                    {run: addNodeToGroup, feature: featureNode, resources: on(oneGroup), guard: pinGuard("DevEui")},
+		"RemoveNodeFromGroup":               {run: removeNodeFromGroup, feature: featureNode, resources: on(oneGroup)},
+		"UpdateNodeEnablingState":           {run: updateNodeEnablingState, feature: featureNode, resources: on(oneNode)},
+		"GetNode":                           {run: getNode, feature: featureNode, resources: on(oneNode)},
+		"ListNodesByNodeGroupId":            {run: listNodesByNodeGroupId, feature: featureNode, resources: on(allNodes, oneGroup)},
+		"CountNodesByNodeGroupId":           {run: countNodesByNodeGroupId, feature: featureNode, resources: on(allNodes, oneGroup)},
+		"ListNodesByOwnedJoinPermissionId":  {run: listNodesByOwnedJoinPermissionId, feature: featureNode, resources: on(allNodes, oneOwned)},
+		"CountNodesByOwnedJoinPermissionId": {run: countNodesByOwnedJoinPermissionId, feature: featureNode, resources: on(allNodes, oneOwned)},
 	}
 }
 
 func gatewayActions() map[string]action {
-	pinGuard := guard{"InvalidPinCode", "TooManyPinCodeVerificationFailures", pinGuardKeys("GwEui")}
 	return map[string]action{
-		"CreateGateway":              {run: createGateway, feature: featureGateway, resources: on(allGateways), guard: pinGuard, wide: true},
-		"UpdateGateway":              {run: updateGateway, feature: featureGateway, resources: on(oneGateway), wide: true},
-		"UpdateGatewayEnablingState": {run: updateGatewayEnablingState, feature: featureGateway, resources: on(oneGateway), wide: true},
-		"DeleteGateway":              {run: deleteGateway, feature: featureGateway, resources: on(oneGateway), wide: true},
-		"GetGateway":                 {run: getGateway, feature: featureGateway, resources: on(oneGateway), wide: true},
-		"ListGateways":               {run: listGateways, feature: featureGateway, resources: on(allGateways), wide: true},
-		"CountGateways":              {run: countGateways, feature: featureGateway, resources: on(allGateways), wide: true},
-		"ListGatewaysGisInfo":        {run: listGatewaysGisInfo, feature: featureGateway, resources: on(allGateways), wide: true},
-		"ListActiveGateways":         {run: listActiveGateways, feature: featureGateway, resources: on(allGateways), wide: true},
-		"GetGatewayStatusStat":       {run: getGatewayStatusStat, feature: featureGateway, resources: on(oneGateway), wide: true},
-		"ListGatewayOnlineRecords":   {run: listGatewayOnlineRecords, feature: featureGateway, resources: on(oneGateway), wide: true},
+		"CreateGateway":              {run: createGateway, feature: featureGateway, resources: on(allGateways), guard: pinGuard("GwEui")},
+		"UpdateGateway":              {run: updateGateway, feature: featureGateway, resources: on(oneGateway)},
+		"UpdateGatewayEnablingState": {run: updateGatewayEnablingState, feature: featureGateway, resources: on(oneGateway)},
+		"DeleteGateway":              {run: deleteGateway, feature: featureGateway, resources: on(oneGateway)},
+		"GetGateway":                 {run: getGateway, feature: featureGateway, resources: on(oneGateway)},
+		"ListGateways":               {run: listGateways, feature: featureGateway, resources: on(allGateways)},
+		"CountGateways":              {run: countGateways, feature: featureGateway, resources: on(allGateways)},
+		"ListGatewaysGisInfo":        {run: listGatewaysGisInfo, feature: featureGateway, resources: on(allGateways)},
+		"ListActiveGateways":         {run: listActiveGateways, feature: featureGateway, resources: on(allGateways)},
+		"GetGatewayStatusStat":       {run: getGatewayStatusStat, feature: featureGateway, resources: on(oneGateway)},
+		"ListGatewayOnlineRecords":   {run: listGatewayOnlineRecords, feature: featureGateway, resources: on(oneGateway)},
 	}
 }
 
 func accountActions() map[string]action {
 	return map[string]action{
-		"ListNotifications":              {run: listNotifications, feature: featureNotification, resources: on(allEvents), wide: true},
-		"CountNotifications":             {run: countNotifications, feature: featureNotification, resources: on(allEvents), wide: true},
-		"GetNotification":                {run: getNotification, feature: featureNotification, resources: on(oneEvent), wide: true},
-		"UpdateNotificationsHandleState": {run: updateNotificationsHandleState, feature: featureNotification, resources: on(oneEvent), wide: true},
+		"ListNotifications":              {run: listNotifications, feature: featureNotification, resources: on(allEvents)},
+		"CountNotifications":             {run: countNotifications, feature: featureNotification, resources: on(allEvents)},
+		"GetNotification":                {run: getNotification, feature: featureNotification, resources: on(oneEvent)},
+		"UpdateNotificationsHandleState": {run: updateNotificationsHandleState, feature: featureNotification, resources: on(oneEvent)},
 
-		"GetUserLicense":              {run: getUserLicense, resources: on(theLicense), wide: true},
+		"GetUserLicense":              {run: getUserLicense, resources: on(theLicense)},
 		"ListActivatedFeatures":       {run: listActivatedFeatures, resources: on(allFeatures)},
 		"CheckCloudProductOpenStatus": {run: checkCloudProductOpenStatus, resources: on(allFeatures)},
 		"CheckUserChargeStatus":       {run: checkUserChargeStatus, resources: on(theLicense)},

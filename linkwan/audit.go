@@ -20,7 +20,7 @@ const (
 // auditedTx tells the record's audit what each write changes, with the old row
 // and the new one, so that no action can forget to.
 type auditedTx struct {
-	WideTx
+	Tx
 	changed []joinserver.Change
 }
 
@@ -60,7 +60,7 @@ func optionalID(id int64) string {
 }
 
 func (t *auditedTx) InsertPermission(p joinserver.Permission) (int64, error) {
-	id, err := t.WideTx.InsertPermission(p)
+	id, err := t.Tx.InsertPermission(p)
 	if err != nil {
 		return 0, err
 	}
@@ -73,7 +73,7 @@ func (t *auditedTx) UpdatePermission(p joinserver.Permission) error {
 	if err != nil {
 		return err
 	}
-	if err := t.WideTx.UpdatePermission(p); err != nil {
+	if err := t.Tx.UpdatePermission(p); err != nil {
 		return err
 	}
 	return t.note(entityPermission, idText(p.ID), before, p)
@@ -84,14 +84,14 @@ func (t *auditedTx) DeletePermission(id int64) error {
 	if err != nil {
 		return err
 	}
-	if err := t.WideTx.DeletePermission(id); err != nil {
+	if err := t.Tx.DeletePermission(id); err != nil {
 		return err
 	}
 	return t.note(entityPermission, idText(id), before, nil)
 }
 
 func (t *auditedTx) InsertGroup(g joinserver.Group) (int64, error) {
-	id, err := t.WideTx.InsertGroup(g)
+	id, err := t.Tx.InsertGroup(g)
 	if err != nil {
 		return 0, err
 	}
@@ -104,14 +104,14 @@ func (t *auditedTx) UpdateGroup(g joinserver.Group) error {
 	if err != nil {
 		return err
 	}
-	if err := t.WideTx.UpdateGroup(g); err != nil {
+	if err := t.Tx.UpdateGroup(g); err != nil {
 		return err
 	}
 	return t.note(entityGroup, idText(g.ID), before, g)
 }
 
 func (t *auditedTx) InsertOrder(o joinserver.Order) (int64, error) {
-	id, err := t.WideTx.InsertOrder(o)
+	id, err := t.Tx.InsertOrder(o)
 	if err != nil {
 		return 0, err
 	}
@@ -124,7 +124,7 @@ func (t *auditedTx) UpdateOrder(o joinserver.Order) error {
 	if err != nil {
 		return err
 	}
-	if err := t.WideTx.UpdateOrder(o); err != nil {
+	if err := t.Tx.UpdateOrder(o); err != nil {
 		return err
 	}
 	return t.note(entityOrder, idText(o.ID), before, o)
@@ -135,7 +135,7 @@ func (t *auditedTx) DeleteGroup(id int64) error {
 	if err != nil {
 		return err
 	}
-	if err := t.WideTx.DeleteGroup(id); err != nil {
+	if err := t.Tx.DeleteGroup(id); err != nil {
 		return err
 	}
 	return t.note(entityGroup, idText(id), before, nil)
@@ -146,14 +146,14 @@ func (t *auditedTx) UpdateDevice(d joinserver.Device) error {
 	if err != nil {
 		return err
 	}
-	if err := t.WideTx.UpdateDevice(d); err != nil {
+	if err := t.Tx.UpdateDevice(d); err != nil {
 		return err
 	}
 	return t.note(entityNode, d.DevEUI.String(), before, d)
 }
 
 func (t *auditedTx) AddGateway(g joinserver.GatewayInfo) error {
-	if err := t.WideTx.AddGateway(g); err != nil {
+	if err := t.Tx.AddGateway(g); err != nil {
 		return err
 	}
 	return t.note(entityGateway, g.EUI.String(), nil, g)
@@ -164,7 +164,7 @@ func (t *auditedTx) UpdateGateway(g joinserver.GatewayInfo) error {
 	if err != nil {
 		return err
 	}
-	if err := t.WideTx.UpdateGateway(g); err != nil {
+	if err := t.Tx.UpdateGateway(g); err != nil {
 		return err
 	}
 	return t.note(entityGateway, g.EUI.String(), before, g)
@@ -175,7 +175,7 @@ func (t *auditedTx) DeleteGateway(eui joinserver.EUI64) error {
 	if err != nil {
 		return err
 	}
-	if err := t.WideTx.DeleteGateway(eui); err != nil {
+	if err := t.Tx.DeleteGateway(eui); err != nil {
 		return err
 	}
 	return t.note(entityGateway, eui.String(), before, nil)

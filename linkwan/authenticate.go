@@ -13,6 +13,9 @@ import (
 const (
 	maxClockSkew  = 15 * time.Minute
 	maxNonceBytes = 128
+	// A refusal shows the string to sign, so that a client can compare: whole, as
+	// long as no client of ours is near it, and no more.
+	maxShownToSign = 64 << 10
 
 	badSignatures      = 100 // of one AccessKey from one address within riskWindow
 	riskWindow         = 10 * time.Minute
@@ -104,7 +107,7 @@ func userPolicy(tx Tx, key joinserver.AccessKey) (Policy, error) {
 // address, that pair is shut out for a while: others with the key, and other
 // keys from there, are not.
 func (s *Server) verify(ctx context.Context, who caller, req request) error {
-	pair := who.key.ID + "|" + req.from
+	pair := who.key.ID + "|" + network(req.from)
 	if full, err := s.Memory.Full(ctx, "shut-out|"+pair, 1, riskWindow); err == nil && full {
 		return fail("ForbiddenByRiskControl")
 	}
@@ -117,7 +120,7 @@ func (s *Server) verify(ctx context.Context, who caller, req request) error {
 	if full, err := s.Memory.Full(ctx, "bad-signature|"+pair, badSignatures, riskWindow); err == nil && full {
 		_, _ = s.Memory.Take(ctx, "shut-out|"+pair, 1, riskWindow)
 	}
-	return failure("SignatureDoesNotMatch", c.stringToSign)
+	return failure("SignatureDoesNotMatch", c.stringToSign[:min(len(c.stringToSign), maxShownToSign)])
 }
 
 // asFailure turns one error of the record into the refusal with the code.

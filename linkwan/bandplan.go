@@ -52,11 +52,11 @@ func (p BandPlan) wire() freqBandPlanGroup {
 	return freqBandPlanGroup{int64(p.ID), p.RegionID, kind, p.BeginMHz, p.EndMHz}
 }
 
-func listFreqBandPlanGroups(c call, _ WideTx) (any, error) {
+func listFreqBandPlanGroups(c call, _ Tx) (any, error) {
 	return each(c.bands, BandPlan.wire), nil
 }
 
-func getFreqBandPlanGroup(c call, _ WideTx) (any, error) {
+func getFreqBandPlanGroup(c call, _ Tx) (any, error) {
 	plan, known := c.bands.find(band.GroupID(c.integer("GroupId")))
 	if !known {
 		return nil, fail("NonExistent")

@@ -13,12 +13,14 @@ import (
 const Version = "2019-03-01"
 
 // published is Alibaba's API metadata of product LinkWAN, version 2019-03-01;
-// unpublished holds the actions that only Alibaba's SDKs know.
+// unpublished holds the actions that only Alibaba's SDKs know; own holds ours.
 var (
 	//go:embed actions.json
 	published []byte
 	//go:embed extra.json
 	unpublished []byte
+	//go:embed own.json
+	own []byte
 )
 
 // contract is what actions.json says about all actions.
@@ -58,7 +60,7 @@ func (a actionContract) mayFail(code string) bool {
 // catalog parses the embedded contract, once. A test reads it, so it cannot fail
 // in a build that passed its tests.
 var catalog = sync.OnceValue(func() contract {
-	c, err := parseContract(published, unpublished)
+	c, err := parseContract(published, unpublished, own)
 	if err != nil {
 		panic(err)
 	}

@@ -48,7 +48,7 @@ func dispatchWire(d joinserver.DataDispatch) *dataDispatchConfig {
 
 // updateDataDispatchConfig replaces where a group's data goes, not whether it
 // does. What is asked for as MQ is answered as ONS.
-func updateDataDispatchConfig(c call, tx WideTx) (any, error) {
+func updateDataDispatchConfig(c call, tx Tx) (any, error) {
 	g, err := c.findGroup(tx, "NonExistent")
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func updateDataDispatchConfig(c call, tx WideTx) (any, error) {
 	return nil, tx.UpdateGroup(g)
 }
 
-func updateDataDispatchEnablingState(c call, tx WideTx) (any, error) {
+func updateDataDispatchEnablingState(c call, tx Tx) (any, error) {
 	g, err := c.findGroup(tx, "NonExistent")
 	if err != nil {
 		return nil, err

@@ -14,7 +14,8 @@
 // in force for the next join; every answer carries a RequestId; no answer and no
 // log line shows a key or a secret.
 //
-// Left to who builds the http.Server: TLS, header and read timeouts.
+// Left to who opens the port: TLS, and how many connections there may be. Timeouts
+// and the size of headers are NewHTTPServer's.
 //
 // Known to be missing: STS (a SecurityToken is signed, but not looked at), and
 // the actions on data packets, key orders and downlink commands, which belong to

@@ -17,7 +17,6 @@ import (
 // first on a copy that it throws away, as a record that tries again would.
 type fakeRecord struct {
 	mu     sync.Mutex
-	narrow bool // its transactions are a Tx and no WideTx
 	state  fakeState
 	nonces map[string]bool
 	audit  []auditLine
@@ -76,14 +75,7 @@ func (r *fakeRecord) View(ctx context.Context, fn func(Tx) error) error {
 		return err
 	}
 	state := r.state.clone()
-	return fn(r.tx(&fakeTx{fakeState: &state, readOnly: true}))
-}
-
-func (r *fakeRecord) tx(tx *fakeTx) Tx {
-	if r.narrow {
-		return struct{ Tx }{tx}
-	}
-	return tx
+	return fn(&fakeTx{fakeState: &state, readOnly: true})
 }
 
 func (r *fakeRecord) Update(ctx context.Context, w joinserver.Write, fn func(Tx) error) error {
@@ -97,12 +89,12 @@ func (r *fakeRecord) Update(ctx context.Context, w joinserver.Write, fn func(Tx)
 		return joinserver.ErrNonceUsed
 	}
 	first, second := r.state.clone(), r.state.clone()
-	if err := fn(r.tx(&fakeTx{fakeState: &first})); err != nil {
+	if err := fn(&fakeTx{fakeState: &first}); err != nil {
 		return err
 	}
 	second.revision++
 	tx := &fakeTx{fakeState: &second}
-	if err := fn(r.tx(tx)); err != nil {
+	if err := fn(tx); err != nil {
 		return err
 	}
 	r.state, r.nonces[nonce] = second, true

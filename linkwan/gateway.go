@@ -68,7 +68,7 @@ func knownGateway(tx GatewayTx, eui joinserver.EUI64) (g joinserver.GatewayInfo,
 
 // createGateway takes a gateway from stock by its PIN, or, if the operator lets
 // it, any other that nobody has.
-func createGateway(c call, tx WideTx) (any, error) {
+func createGateway(c call, tx Tx) (any, error) {
 	eui, err := c.eui("GwEui")
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (c call) setDegrees(field *float64, name string, limit float64) error {
 	return nil
 }
 
-func updateGateway(c call, tx WideTx) (any, error) {
+func updateGateway(c call, tx Tx) (any, error) {
 	g, err := c.findGateway(tx)
 	if err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ func updateGateway(c call, tx WideTx) (any, error) {
 	return nil, tx.UpdateGateway(g)
 }
 
-func updateGatewayEnablingState(c call, tx WideTx) (any, error) {
+func updateGatewayEnablingState(c call, tx Tx) (any, error) {
 	g, err := c.findGateway(tx)
 	if err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ func updateGatewayEnablingState(c call, tx WideTx) (any, error) {
 
 // deleteGateway puts a gateway that came from stock back, so that it can be
 // created again by its PIN; any other is forgotten.
-func deleteGateway(c call, tx WideTx) (any, error) {
+func deleteGateway(c call, tx Tx) (any, error) {
 	g, err := c.findGateway(tx)
 	if err != nil {
 		return nil, err
@@ -229,11 +229,10 @@ func (s *Server) GatewayChanged(ctx context.Context, state joinserver.GatewaySta
 		if err != nil || !news {
 			return err
 		}
-		wide, _ := widen(tx)
-		if err := wide.SetGatewayState(state); err != nil || state.Online {
+		if err := tx.SetGatewayState(state); err != nil || state.Online {
 			return err
 		}
-		_, err = wide.InsertNotification(joinserver.Notification{
+		_, err = tx.InsertNotification(joinserver.Notification{
 			Account: g.Owner, Category: joinserver.NoticeGatewayOffline, NoticeMillis: s.Now().UnixMilli(), Offline: &state,
 		})
 		return err
@@ -242,10 +241,6 @@ func (s *Server) GatewayChanged(ctx context.Context, state joinserver.GatewaySta
 
 // changes reports whether the state is news of a gateway that an account holds.
 func changes(tx Tx, state joinserver.GatewayState) (g joinserver.GatewayInfo, news bool, err error) {
-	wide, whole := widen(tx)
-	if !whole {
-		return g, false, nil
-	}
-	g, known, err := knownGateway(wide, state.EUI)
+	g, known, err := knownGateway(tx, state.EUI)
 	return g, err == nil && known && g.Owner != 0 && g.Online != state.Online, err
 }

@@ -79,7 +79,7 @@ func wireGateway(g joinserver.GatewayInfo) gatewayWire {
 	}
 }
 
-func getGateway(c call, tx WideTx) (any, error) {
+func getGateway(c call, tx Tx) (any, error) {
 	g, err := c.findGateway(tx)
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func (c call) gatewayFilter() joinserver.GatewayFilter {
 	return f
 }
 
-func listGateways(c call, tx WideTx) (any, error) {
+func listGateways(c call, tx Tx) (any, error) {
 	if c.integer("Limit") > maxListLimit {
 		return nil, invalid("Limit")
 	}
@@ -117,7 +117,7 @@ func listGateways(c call, tx WideTx) (any, error) {
 	return list[gatewayWire]{total, each(gateways, wireGateway)}, nil
 }
 
-func countGateways(c call, tx WideTx) (any, error) {
+func countGateways(c call, tx Tx) (any, error) {
 	_, total, err := tx.Gateways(c.gatewayFilter())
 	return total, err
 }
@@ -145,7 +145,7 @@ type placedGateway struct {
 	AuthTypes string
 }
 
-func listGatewaysGisInfo(c call, tx WideTx) (any, error) {
+func listGatewaysGisInfo(c call, tx Tx) (any, error) {
 	gateways, _, err := tx.Gateways(c.allGateways())
 	if err != nil {
 		return nil, err
@@ -162,7 +162,7 @@ type activeGateway struct {
 }
 
 // listActiveGateways takes today as the day of the server's clock.
-func listActiveGateways(c call, tx WideTx) (any, error) {
+func listActiveGateways(c call, tx Tx) (any, error) {
 	f := c.allGateways()
 	year, month, day := c.now.Date()
 	f.ActiveSince = time.Date(year, month, day, 0, 0, 0, 0, c.now.Location()).UnixMilli()
@@ -177,7 +177,7 @@ func listActiveGateways(c call, tx WideTx) (any, error) {
 
 // getGatewayStatusStat shows how long the gateway has been online, in whole
 // hours. Load of processor and memory is 0: the Gateway Bridge does not tell.
-func getGatewayStatusStat(c call, tx WideTx) (any, error) {
+func getGatewayStatusStat(c call, tx Tx) (any, error) {
 	g, err := c.findGateway(tx)
 	if err != nil {
 		return nil, err
@@ -207,7 +207,7 @@ type onlineRecord struct {
 }
 
 // listGatewayOnlineRecords has its offset spelt OffSet, unlike all others.
-func listGatewayOnlineRecords(c call, tx WideTx) (any, error) {
+func listGatewayOnlineRecords(c call, tx Tx) (any, error) {
 	page := c.page(map[string]joinserver.SortKey{"STATE_CHANGED_MILLIS": joinserver.ByOnlineChanged})
 	if page.Offset = c.integer("OffSet"); page.Offset < 0 {
 		return nil, invalid("OffSet")

@@ -32,7 +32,7 @@ func nodeCount(tx Tx, group int64) (int64, error) {
 	return counts[group], err
 }
 
-func createNodeGroup(c call, tx WideTx) (any, error) {
+func createNodeGroup(c call, tx Tx) (any, error) {
 	g := joinserver.Group{
 		Account: c.account.ID, Name: c.text("NodeGroupName"), InstanceID: c.account.InstanceID, CreateMillis: c.now.UnixMilli(),
 	}
@@ -53,7 +53,7 @@ func createNodeGroup(c call, tx WideTx) (any, error) {
 	return idText(id), nil
 }
 
-func bindJoinPermissionToNodeGroup(c call, tx WideTx) (any, error) {
+func bindJoinPermissionToNodeGroup(c call, tx Tx) (any, error) {
 	g, err := c.findGroup(tx, "NodeGroupDoesNotExist")
 	if err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func (c call) bindable(tx Tx) (joinserver.Permission, error) {
 	return p, nil
 }
 
-func unbindJoinPermissionFromNodeGroup(c call, tx WideTx) (any, error) {
+func unbindJoinPermissionFromNodeGroup(c call, tx Tx) (any, error) {
 	g, err := c.findGroup(tx, "NonExistent")
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func unbindJoinPermissionFromNodeGroup(c call, tx WideTx) (any, error) {
 	return nil, tx.UpdateGroup(g)
 }
 
-func updateNodeGroup(c call, tx WideTx) (any, error) {
+func updateNodeGroup(c call, tx Tx) (any, error) {
 	g, err := c.findGroup(tx, "NonExistent")
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func updateNodeGroup(c call, tx WideTx) (any, error) {
 	return nil, asFailure(tx.UpdateGroup(g), joinserver.ErrDuplicate, "NodeGroupNameDuplicated")
 }
 
-func deleteNodeGroup(c call, tx WideTx) (any, error) {
+func deleteNodeGroup(c call, tx Tx) (any, error) {
 	g, err := c.findGroup(tx, "NonExistent")
 	if err != nil {
 		return nil, err
@@ -195,7 +195,7 @@ func permissionOf(tx Tx, g joinserver.Group) (joinserver.Permission, error) {
 	return tx.Permission(g.PermissionID)
 }
 
-func getNodeGroup(c call, tx WideTx) (any, error) {
+func getNodeGroup(c call, tx Tx) (any, error) {
 	g, err := c.findGroup(tx, "NonExistent")
 	if err != nil {
 		return nil, err
@@ -233,7 +233,7 @@ type listedGroup struct {
 	RxDailySum int64
 }
 
-func listNodeGroups(c call, tx WideTx) (any, error) {
+func listNodeGroups(c call, tx Tx) (any, error) {
 	groups, total, err := tx.Groups(c.groupFilter())
 	if err != nil {
 		return nil, err
@@ -276,7 +276,7 @@ func permissionsOf(tx Tx, groups []joinserver.Group) (map[int64]joinserver.Permi
 	return byID, nil
 }
 
-func countNodeGroups(c call, tx WideTx) (any, error) {
+func countNodeGroups(c call, tx Tx) (any, error) {
 	_, total, err := tx.Groups(c.groupFilter())
 	return total, err
 }

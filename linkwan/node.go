@@ -2,8 +2,6 @@ package linkwan
 
 import (
 	"crypto/subtle"
-	"fmt"
-	"strings"
 
 	"joingate/joinserver"
 )
@@ -11,18 +9,6 @@ import (
 // standardAuth is the AuthTypes of every node and gateway: the other types are
 // tariffs of Alibaba. It is a string; their SDKs cannot read a list here.
 const standardAuth = "STANDARD"
-
-// pinGuardKeys count wrong PINs by what they are for, who gives them and from
-// where.
-func pinGuardKeys(eui string) func(call, string) []string {
-	return func(c call, from string) []string {
-		return []string{
-			"bad-pin|" + eui + "|" + strings.ToLower(c.text(eui)),
-			fmt.Sprintf("bad-pin|account|%d", c.account.ID),
-			"bad-pin|from|" + from,
-		}
-	}
-}
 
 // pinMatches compares in constant time. Nothing matches what has no PIN.
 func pinMatches(pin, given string) bool {
@@ -50,7 +36,7 @@ func (c call) findNode(tx NodeTx, code string) (joinserver.Device, error) {
 
 // addNodeToGroup claims a node from stock by its PIN, or moves one of the
 // caller's that is in no group.
-func addNodeToGroup(c call, tx WideTx) (any, error) {
+func addNodeToGroup(c call, tx Tx) (any, error) {
 	g, err := c.findGroup(tx, "NodeGroupDoesNotExist")
 	if err != nil {
 		return nil, err
@@ -94,7 +80,7 @@ func (c call) mayAdd(tx NodeTx, d joinserver.Device, g joinserver.Group) error {
 }
 
 // removeNodeFromGroup leaves the node with its account.
-func removeNodeFromGroup(c call, tx WideTx) (any, error) {
+func removeNodeFromGroup(c call, tx Tx) (any, error) {
 	g, err := c.findGroup(tx, "NodeGroupDoesNotExist")
 	if err != nil {
 		return nil, err
@@ -110,7 +96,7 @@ func removeNodeFromGroup(c call, tx WideTx) (any, error) {
 	return nil, tx.UpdateDevice(d)
 }
 
-func updateNodeEnablingState(c call, tx WideTx) (any, error) {
+func updateNodeEnablingState(c call, tx Tx) (any, error) {
 	d, err := c.findNode(tx, "NonExistent")
 	if err != nil {
 		return nil, err
@@ -138,7 +124,7 @@ func nodeWire(d joinserver.Device, p joinserver.Permission) nodeCore {
 	return row
 }
 
-func getNode(c call, tx WideTx) (any, error) {
+func getNode(c call, tx Tx) (any, error) {
 	d, err := c.findNode(tx, "NonExistent")
 	if err != nil {
 		return nil, err
@@ -176,7 +162,7 @@ type listedNode struct {
 	AuthTypes string
 }
 
-func listNodesByNodeGroupId(c call, tx WideTx) (any, error) {
+func listNodesByNodeGroupId(c call, tx Tx) (any, error) {
 	g, err := c.findGroup(tx, "NonExistent")
 	if err != nil {
 		return nil, err
@@ -200,7 +186,7 @@ func listNodesByNodeGroupId(c call, tx WideTx) (any, error) {
 	return list[listedNode]{total, rows}, nil
 }
 
-func countNodesByNodeGroupId(c call, tx WideTx) (any, error) {
+func countNodesByNodeGroupId(c call, tx Tx) (any, error) {
 	g, err := c.findGroup(tx, "NonExistent")
 	if err != nil {
 		return nil, err
@@ -211,7 +197,7 @@ func countNodesByNodeGroupId(c call, tx WideTx) (any, error) {
 
 // nodesByPermission lists the nodes that use a permission which the caller owns,
 // whoever rents it.
-func (c call) nodesByPermission(tx WideTx) (p joinserver.Permission, devices []joinserver.Device, total int64, err error) {
+func (c call) nodesByPermission(tx Tx) (p joinserver.Permission, devices []joinserver.Device, total int64, err error) {
 	if p, err = c.ownedPermission(tx); err != nil {
 		return p, nil, 0, err
 	}
@@ -223,7 +209,7 @@ func (c call) nodesByPermission(tx WideTx) (p joinserver.Permission, devices []j
 	return p, devices, total, err
 }
 
-func listNodesByOwnedJoinPermissionId(c call, tx WideTx) (any, error) {
+func listNodesByOwnedJoinPermissionId(c call, tx Tx) (any, error) {
 	p, devices, total, err := c.nodesByPermission(tx)
 	if err != nil {
 		return nil, err
@@ -235,7 +221,7 @@ func listNodesByOwnedJoinPermissionId(c call, tx WideTx) (any, error) {
 	return list[nodeCore]{total, rows}, nil
 }
 
-func countNodesByOwnedJoinPermissionId(c call, tx WideTx) (any, error) {
+func countNodesByOwnedJoinPermissionId(c call, tx Tx) (any, error) {
 	_, _, total, err := c.nodesByPermission(tx)
 	return total, err
 }

@@ -88,7 +88,7 @@ func wireNotification(n joinserver.Notification) notificationWire {
 	return row
 }
 
-func listNotifications(c call, tx WideTx) (any, error) {
+func listNotifications(c call, tx Tx) (any, error) {
 	f, err := c.notificationFilter()
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func listNotifications(c call, tx WideTx) (any, error) {
 	return list[notificationWire]{total, each(notifications, wireNotification)}, nil
 }
 
-func countNotifications(c call, tx WideTx) (any, error) {
+func countNotifications(c call, tx Tx) (any, error) {
 	f, err := c.notificationFilter()
 	if err != nil {
 		return nil, err
@@ -122,7 +122,7 @@ func (c call) findNotification(tx NotificationTx, text string) (joinserver.Notif
 	return n, asFailure(err, joinserver.ErrNotFound, "NonExistent")
 }
 
-func getNotification(c call, tx WideTx) (any, error) {
+func getNotification(c call, tx Tx) (any, error) {
 	n, err := c.findNotification(tx, c.text("NotificationId"))
 	if err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func getNotification(c call, tx WideTx) (any, error) {
 
 // updateNotificationsHandleState changes all of the notifications or none. One
 // that is handled keeps the time when it was.
-func updateNotificationsHandleState(c call, tx WideTx) (any, error) {
+func updateNotificationsHandleState(c call, tx Tx) (any, error) {
 	for _, id := range c.list("NotificationId") {
 		n, err := c.findNotification(tx, id)
 		if err != nil {

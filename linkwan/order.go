@@ -6,13 +6,9 @@ import (
 	"joingate/joinserver"
 )
 
-func renterGuardKeys(c call, _ string) []string {
-	return []string{fmt.Sprintf("unknown-renter|%d", c.account.ID)}
-}
-
 // submitJoinPermissionAuthOrder offers a permission to a renter. Offered to the
 // owner itself it is granted at once.
-func submitJoinPermissionAuthOrder(c call, tx WideTx) (any, error) {
+func submitJoinPermissionAuthOrder(c call, tx Tx) (any, error) {
 	p, err := c.ownedPermission(tx)
 	if err != nil {
 		return nil, err
@@ -40,7 +36,7 @@ func (c call) findRenter(tx Tx) (joinserver.AccountID, error) {
 	return renter.ID, asFailure(err, joinserver.ErrNotFound, "RenterDoesNotExist")
 }
 
-func (c call) offer(tx WideTx, p joinserver.Permission, renter joinserver.AccountID) (any, error) {
+func (c call) offer(tx Tx, p joinserver.Permission, renter joinserver.AccountID) (any, error) {
 	order := joinserver.Order{
 		PermissionID: p.ID, Owner: p.Owner, Renter: renter, State: joinserver.OrderApplying, ApplyingMillis: c.now.UnixMilli(),
 	}
@@ -93,7 +89,7 @@ func (c call) openOrder(tx Tx, role func(joinserver.Order) joinserver.AccountID)
 func theRenter(o joinserver.Order) joinserver.AccountID { return o.Renter }
 func theOwner(o joinserver.Order) joinserver.AccountID  { return o.Owner }
 
-func acceptJoinPermissionAuthOrder(c call, tx WideTx) (any, error) {
+func acceptJoinPermissionAuthOrder(c call, tx Tx) (any, error) {
 	o, err := c.openOrder(tx, theRenter)
 	if err != nil {
 		return nil, err
@@ -102,7 +98,7 @@ func acceptJoinPermissionAuthOrder(c call, tx WideTx) (any, error) {
 	return nil, c.settle(tx, o, joinserver.Accepted, o.Owner, joinserver.NoticeAuthAccepted)
 }
 
-func rejectJoinPermissionAuthOrder(c call, tx WideTx) (any, error) {
+func rejectJoinPermissionAuthOrder(c call, tx Tx) (any, error) {
 	o, err := c.openOrder(tx, theRenter)
 	if err != nil {
 		return nil, err
@@ -111,7 +107,7 @@ func rejectJoinPermissionAuthOrder(c call, tx WideTx) (any, error) {
 	return nil, c.settle(tx, o, joinserver.New, o.Owner, joinserver.NoticeAuthRejected)
 }
 
-func cancelJoinPermissionAuthOrder(c call, tx WideTx) (any, error) {
+func cancelJoinPermissionAuthOrder(c call, tx Tx) (any, error) {
 	o, err := c.openOrder(tx, theOwner)
 	if err != nil {
 		return nil, err
@@ -122,7 +118,7 @@ func cancelJoinPermissionAuthOrder(c call, tx WideTx) (any, error) {
 
 // settle ends an order: its permission takes the state, and the other side is
 // told. An offered permission cannot be deleted, so it is there.
-func (c call) settle(tx WideTx, o joinserver.Order, state joinserver.AuthState, other joinserver.AccountID, category string) error {
+func (c call) settle(tx Tx, o joinserver.Order, state joinserver.AuthState, other joinserver.AccountID, category string) error {
 	p, err := tx.Permission(o.PermissionID)
 	if err != nil {
 		return fmt.Errorf("permission of order %d: %w", o.ID, err)
@@ -166,7 +162,7 @@ func wireOrder(o joinserver.Order) orderWire {
 	}
 }
 
-func getJoinPermissionAuthOrder(c call, tx WideTx) (any, error) {
+func getJoinPermissionAuthOrder(c call, tx Tx) (any, error) {
 	o, err := c.findOrder(tx)
 	if err != nil {
 		return nil, err

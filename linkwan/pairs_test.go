@@ -74,6 +74,7 @@ var samples = map[string]func(w *world) []string{
 	"UpdateNodeEnablingState": func(w *world) []string {
 		return []string{"DevEui=" + w.node("alice", devEUI, w.group("alice", "meters")), "IsEnable=false"}
 	},
+	"ConfirmNodeSession": joined,
 	"GetNode": func(w *world) []string {
 		return []string{"DevEui=" + w.node("alice", devEUI, w.group("alice", "meters"))}
 	},
@@ -351,6 +352,10 @@ var provocations = map[string]map[string]provocation{
 		"NonExistent":      asks("DevEui=0000000000000001"),
 		"NotResourceOwner": asBob(),
 	},
+	"ConfirmNodeSession": {
+		"NonExistent":      asks("JoinNonce=9"),
+		"NotResourceOwner": asBob(),
+	},
 	"GetNode": {
 		"NonExistent":      asks("DevEui=0000000000000001"),
 		"NotResourceOwner": asBob(),
@@ -523,21 +528,5 @@ func TestOthersThingsAreNotResourceOwner(t *testing.T) {
 			}
 			w.fails("NotResourceOwner", "corp", name, sample...)
 		}
-	}
-}
-
-// A Record that is a Tx only serves what needs no more.
-func TestNarrowRecord(t *testing.T) {
-	for name, act := range actions() {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			sample := samples[name](w)
-			w.record.narrow = true
-			_, err := w.call("alice", name, args(sample...))
-			var refusal *APIError
-			if notFound := errors.As(err, &refusal) && refusal.Code == "InvalidAction.NotFound"; notFound != act.wide || err != nil && !notFound {
-				t.Errorf("wide %v: got %v", act.wide, err)
-			}
-		})
 	}
 }

@@ -48,7 +48,7 @@ func boundGroup(tx Tx, permission int64) (group joinserver.Group, bound bool, er
 	return groups[0], true, nil
 }
 
-func createLocalJoinPermission(c call, tx WideTx) (any, error) {
+func createLocalJoinPermission(c call, tx Tx) (any, error) {
 	eui := c.DefaultJoinEUI
 	if !c.flag("UseDefaultJoinEui") {
 		if !c.has("JoinEui") {
@@ -63,7 +63,7 @@ func createLocalJoinPermission(c call, tx WideTx) (any, error) {
 }
 
 // createCustomLocalJoinPermission is the older form, which only SDKs know.
-func createCustomLocalJoinPermission(c call, tx WideTx) (any, error) {
+func createCustomLocalJoinPermission(c call, tx Tx) (any, error) {
 	eui, err := c.eui("JoinEui")
 	if err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func (c call) setRadio(p *joinserver.Permission) (err error) {
 	return err
 }
 
-func updateOwnedLocalJoinPermission(c call, tx WideTx) (any, error) {
+func updateOwnedLocalJoinPermission(c call, tx Tx) (any, error) {
 	p, err := c.ownedPermission(tx)
 	if err != nil {
 		return nil, err
@@ -166,7 +166,7 @@ func (c call) change(p *joinserver.Permission) (err error) {
 	return c.setRadio(p)
 }
 
-func updateOwnedEnablingState(c call, tx WideTx) (any, error) {
+func updateOwnedEnablingState(c call, tx Tx) (any, error) {
 	p, err := c.ownedPermission(tx)
 	if err != nil {
 		return nil, err
@@ -175,7 +175,7 @@ func updateOwnedEnablingState(c call, tx WideTx) (any, error) {
 	return nil, tx.UpdatePermission(p)
 }
 
-func deleteLocalJoinPermission(c call, tx WideTx) (any, error) {
+func deleteLocalJoinPermission(c call, tx Tx) (any, error) {
 	p, err := c.ownedPermission(tx)
 	if err != nil {
 		return nil, err
@@ -254,7 +254,7 @@ type sums struct {
 	TxMonthSum int64
 }
 
-func getOwnedJoinPermission(c call, tx WideTx) (any, error) {
+func getOwnedJoinPermission(c call, tx Tx) (any, error) {
 	p, err := c.ownedPermission(tx)
 	if err != nil {
 		return nil, err
@@ -307,7 +307,7 @@ func (c call) ownedFilter() joinserver.PermissionFilter {
 	}
 }
 
-func listOwnedJoinPermissions(c call, tx WideTx) (any, error) {
+func listOwnedJoinPermissions(c call, tx Tx) (any, error) {
 	permissions, total, err := tx.Permissions(c.ownedFilter())
 	if err != nil {
 		return nil, err
@@ -315,7 +315,7 @@ func listOwnedJoinPermissions(c call, tx WideTx) (any, error) {
 	return list[ownedPermission]{total, each(permissions, c.ownedWire)}, nil
 }
 
-func countOwnedJoinPermissions(c call, tx WideTx) (any, error) {
+func countOwnedJoinPermissions(c call, tx Tx) (any, error) {
 	_, total, err := tx.Permissions(c.ownedFilter())
 	return total, err
 }

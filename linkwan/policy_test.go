@@ -122,7 +122,7 @@ func TestLocalMemoryIsBounded(t *testing.T) {
 			t.Fatal(i)
 		}
 	}
-	if n := len(m.young) + len(m.old); n > 2*memoryKeys {
+	if n := len(m.seen.young) + len(m.seen.old); n > 2*memoryKeys {
 		t.Errorf("%d keys", n)
 	}
 	if fresh, _ := m.Once(t.Context(), idText(5*memoryKeys-1), memoryLife); fresh {
@@ -132,7 +132,7 @@ func TestLocalMemoryIsBounded(t *testing.T) {
 	_, _ = m.Once(t.Context(), "a", memoryLife)
 	clock.move(memoryLife)
 	_, _ = m.Once(t.Context(), "b", memoryLife)
-	if n := len(m.young) + len(m.old); n != 2 {
+	if n := len(m.seen.young) + len(m.seen.old); n != 2 {
 		t.Errorf("%d keys are left after their life", n)
 	}
 }

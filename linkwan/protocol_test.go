@@ -525,11 +525,11 @@ func TestClientSaysWhoDidNotAnswer(t *testing.T) {
 }
 
 func TestContractIsWhole(t *testing.T) {
-	if n := len(catalog().Actions); n != 81 {
+	if n := len(catalog().Actions); n != 82 {
 		t.Errorf("%d actions", n)
 	}
 	for name, act := range actions() {
-		if act.run == nil || len(act.Response) == 0 {
+		if (act.run == nil) == (act.direct == nil) || len(act.Response) == 0 {
 			t.Errorf("%s has no function or no contract", name)
 		}
 		if len(act.resources) == 0 {

@@ -69,7 +69,7 @@ func (c call) rentedWire(p joinserver.Permission, group joinserver.Group) rented
 	return row
 }
 
-func listRentedJoinPermissions(c call, tx WideTx) (any, error) {
+func listRentedJoinPermissions(c call, tx Tx) (any, error) {
 	permissions, total, err := tx.Permissions(c.rentedFilter())
 	if err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func groupsOf(tx Tx, permissions []joinserver.Permission) (map[int64]joinserver.
 	return byPermission, nil
 }
 
-func countRentedJoinPermissions(c call, tx WideTx) (any, error) {
+func countRentedJoinPermissions(c call, tx Tx) (any, error) {
 	if kind := joinserver.PermissionType(c.text("Type")); kind != "" && kind != joinserver.Local && kind != joinserver.Roaming {
 		return nil, invalid("Type")
 	}
@@ -111,7 +111,7 @@ func countRentedJoinPermissions(c call, tx WideTx) (any, error) {
 	return total, err
 }
 
-func getRentedJoinPermission(c call, tx WideTx) (any, error) {
+func getRentedJoinPermission(c call, tx Tx) (any, error) {
 	p, err := c.rented(tx)
 	if err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func getRentedJoinPermission(c call, tx WideTx) (any, error) {
 
 // returnJoinPermission gives a permission back. A LOCAL one is NEW again; one of
 // the platform is gone.
-func returnJoinPermission(c call, tx WideTx) (any, error) {
+func returnJoinPermission(c call, tx Tx) (any, error) {
 	kind := joinserver.PermissionType(c.text("JoinPermissionType"))
 	if kind != joinserver.Local && kind != joinserver.Roaming {
 		return nil, invalid("JoinPermissionType")

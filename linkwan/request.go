@@ -111,11 +111,19 @@ func guessFormat(r *http.Request) format {
 	return formatXML
 }
 
+// readBody reads what a request holds. Nothing is decompressed: no client of Link
+// WAN compresses, and a small body must not become a large one.
 func readBody(r *http.Request) ([]byte, error) {
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return nil, fail("InvalidParameter.Format")
+	}
 	if r.Body == nil {
 		return nil, nil
 	}
 	room := int64(maxRequestBytes - len(r.URL.RawQuery))
+	if r.ContentLength >= room {
+		return nil, invalid("body")
+	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, max(room, 0)))
 	if err != nil {
 		return nil, fail("InvalidParameter.Format")
@@ -238,7 +246,10 @@ func decodeV3(req request, r *http.Request, query, all map[string]string, body [
 			return req, invalid("Format")
 		}
 	}
-	fields := authorizationFields(r.Header.Get("Authorization"))
+	fields, err := authorizationFields(r.Header.Values("Authorization"))
+	if err != nil {
+		return req, err
+	}
 	header := func(name string) string {
 		if name == "host" {
 			return r.Host
@@ -278,13 +289,32 @@ func checkCoverage(signedHeaders string, header func(string) string, body []byte
 	return nil
 }
 
-// authorizationFields reads "ALGORITHM Name=value,Name=value".
-func authorizationFields(authorization string) map[string]string {
+// authorizationFields reads "ALGORITHM Name=value,Name=value". No header can be
+// named twice as signed: a text of a few octets could else stand for megabytes.
+func authorizationFields(headers []string) (map[string]string, error) {
 	fields := map[string]string{}
-	_, list, _ := strings.Cut(authorization, " ")
+	if len(headers) != 1 {
+		return fields, invalid("Authorization")
+	}
+	_, list, _ := strings.Cut(headers[0], " ")
 	for field := range strings.SplitSeq(list, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(field), "=")
+		if _, repeated := fields[name]; repeated {
+			return fields, invalid("Authorization")
+		}
 		fields[name] = value
 	}
-	return fields
+	if hasRepeats(strings.Split(fields["SignedHeaders"], ";")) {
+		return fields, invalid("SignedHeaders")
+	}
+	return fields, nil
+}
+
+// hasRepeats compares without case, as header names do.
+func hasRepeats(names []string) bool {
+	seen := make(map[string]bool, len(names))
+	for _, name := range names {
+		seen[strings.ToLower(name)] = true
+	}
+	return len(seen) != len(names)
 }

@@ -10,7 +10,7 @@ const maxRoamingPermissions = 1
 
 // applyRoamingJoinPermission makes a permission of the platform and grants it to
 // the caller. Its JoinEUI is the platform's.
-func applyRoamingJoinPermission(c call, tx WideTx) (any, error) {
+func applyRoamingJoinPermission(c call, tx Tx) (any, error) {
 	p, err := c.newPermission(joinserver.Roaming, c.DefaultJoinEUI)
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func (c call) roaming(tx Tx) (joinserver.Permission, error) {
 
 // updateRoamingJoinPermission takes RxDelay in seconds, as every other action
 // does, whatever Alibaba's metadata says of this one.
-func updateRoamingJoinPermission(c call, tx WideTx) (any, error) {
+func updateRoamingJoinPermission(c call, tx Tx) (any, error) {
 	p, err := c.roaming(tx)
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func updateRoamingJoinPermission(c call, tx WideTx) (any, error) {
 	return nil, asFailure(tx.UpdatePermission(p), joinserver.ErrDuplicate, "JoinPermissionNameDuplicated")
 }
 
-func updateRoamingEnablingState(c call, tx WideTx) (any, error) {
+func updateRoamingEnablingState(c call, tx Tx) (any, error) {
 	p, err := c.roaming(tx)
 	if err != nil {
 		return nil, err

@@ -20,9 +20,9 @@ const (
 	callsPerSecond = 5 // per account and action, RAM users included; Alibaba's figure
 	callTimeout    = 10 * time.Second
 
-	// Repeated failures of one kind shut their key out for failureWindow.
-	maxFailures   = 10
-	failureWindow = 10 * time.Minute
+	// A network server confirms each session that it sees used: after a storm of
+	// joins, that of every device.
+	confirmationsPerSecond = 1000
 )
 
 // Config is all that a Server needs.
@@ -41,8 +41,13 @@ type Config struct {
 	// policy caches drop what they hold. Joins are right without it: the commit
 	// compares versions.
 	Forget func(ctx context.Context, changed []joinserver.Change)
-	Now    func() time.Time
-	Log    *zap.Logger // gets one line per call
+	// ConfirmSession notes that the device uses the session. ErrNotFound: it is not
+	// live, or not the account's. Nil, or no Sessions: there is no action
+	// ConfirmNodeSession.
+	ConfirmSession func(ctx context.Context, account joinserver.AccountID, device joinserver.EUI64, joinNonce uint32) error
+	Sessions       joinserver.Sessions
+	Now            func() time.Time
+	Log            *zap.Logger // gets one line per call
 }
 
 // Server answers the calls of the admin API. Mount it at "/".
@@ -124,7 +129,7 @@ func findAction(req request) (action, error) {
 
 // call does what a caller asks, who is known now.
 func (s *Server) call(ctx context.Context, req request, who caller, act action, id string) (any, error) {
-	if free, err := s.Memory.Take(ctx, fmt.Sprintf("calls|%d|%s", who.account.ID, req.action), callsPerSecond, time.Second); err == nil && !free {
+	if free, err := s.Memory.Take(ctx, fmt.Sprintf("calls|%d|%s", who.account.ID, req.action), act.quota(), time.Second); err == nil && !free {
 		return nil, fail("Throttling.User")
 	}
 	given, err := act.check(req.params)
@@ -136,7 +141,10 @@ func (s *Server) call(ctx context.Context, req request, who caller, act action, 
 	}
 	c := call{Server: s, account: who.account, params: given, now: s.Now()}
 	return s.guarded(ctx, act, c, req.from, func() (any, error) {
-		if act.writes() {
+		switch {
+		case act.direct != nil:
+			return act.direct(ctx, c)
+		case act.writes():
 			return s.update(ctx, c, act, joinserver.Write{
 				Account: who.account.ID, User: who.key.User, AccessKeyID: who.key.ID, From: req.from,
 				Action: req.action, RequestID: id, Nonce: req.credential.nonce, At: c.now,
@@ -184,11 +192,7 @@ func (a action) checkInstance(account joinserver.Account, given params) error {
 
 func (s *Server) view(ctx context.Context, c call, act action) (data any, err error) {
 	err = s.Record.View(ctx, func(tx Tx) error {
-		wide, whole := widen(tx)
-		if act.wide && !whole {
-			return fail("InvalidAction.NotFound")
-		}
-		data, err = act.runSafely(c, wide)
+		data, err = act.runSafely(c, tx)
 		return err
 	})
 	return data, err
@@ -197,11 +201,7 @@ func (s *Server) view(ctx context.Context, c call, act action) (data any, err er
 func (s *Server) update(ctx context.Context, c call, act action, w joinserver.Write) (data any, err error) {
 	var changed []joinserver.Change
 	err = s.Record.Update(ctx, w, func(tx Tx) error {
-		wide, whole := widen(tx)
-		if act.wide && !whole {
-			return fail("InvalidAction.NotFound")
-		}
-		audited := &auditedTx{WideTx: wide}
+		audited := &auditedTx{Tx: tx}
 		data, err = act.runSafely(c, audited)
 		changed = audited.changed
 		return err
@@ -217,34 +217,13 @@ func (s *Server) update(ctx context.Context, c call, act action, w joinserver.Wr
 
 // runSafely turns a panic into an error inside the transaction, so that the
 // record rolls back as after any other fault.
-func (a action) runSafely(c call, tx WideTx) (data any, err error) {
+func (a action) runSafely(c call, tx Tx) (data any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
 	return a.run(c, tx)
-}
-
-// guarded runs an action whose guesses must not be repeated too often.
-func (s *Server) guarded(ctx context.Context, act action, c call, from string, run func() (any, error)) (any, error) {
-	if act.guard.code == "" {
-		return run()
-	}
-	keys := act.guard.keys(c, from)
-	for _, key := range keys {
-		if full, err := s.Memory.Full(ctx, key, maxFailures, failureWindow); err == nil && full {
-			return nil, fail(act.guard.tooMany)
-		}
-	}
-	data, err := run()
-	var refusal *APIError
-	if errors.As(err, &refusal) && refusal.Code == act.guard.code {
-		for _, key := range keys {
-			_, _ = s.Memory.Take(ctx, key, maxFailures, failureWindow)
-		}
-	}
-	return data, err
 }
 
 // asAPIError gives a fault the code that tells a client nothing about it.

@@ -29,6 +29,9 @@ type Tx interface {
 	PermissionTx
 	GroupTx
 	OrderTx
+	NodeTx
+	GatewayTx
+	NotificationTx
 	AuditTx
 }
 
@@ -74,16 +77,6 @@ type AuditTx interface {
 	Audit(c joinserver.Change) error
 }
 
-// WideTx is what the whole API needs. With a Record whose transactions are a Tx
-// and no WideTx, the actions that need more are InvalidAction.NotFound, and
-// notifications are not raised.
-type WideTx interface {
-	Tx
-	NodeTx
-	GatewayTx
-	NotificationTx
-}
-
 // NodeTx keeps nodes. A node whose import is not yet in force is not there.
 type NodeTx interface {
 	Device(eui joinserver.EUI64) (joinserver.Device, error) // ErrNotFound
@@ -118,24 +111,3 @@ type NotificationTx interface {
 	InsertNotification(n joinserver.Notification) (id int64, err error)
 	UpdateNotification(n joinserver.Notification) error // sets HandledMillis. ErrNotFound.
 }
-
-// widen gives a transaction the methods it may lack, and reports whether it
-// had them all. Those it lacks must not be called, but for InsertNotification,
-// which does nothing.
-func widen(tx Tx) (wide WideTx, whole bool) {
-	if wide, whole = tx.(WideTx); whole {
-		return wide, true
-	}
-	return narrowTx{Tx: tx}, false
-}
-
-type narrowTx struct {
-	Tx
-	NodeTx
-	GatewayTx
-	unnoticed
-}
-
-type unnoticed struct{ NotificationTx }
-
-func (unnoticed) InsertNotification(joinserver.Notification) (int64, error) { return 0, nil }

@@ -82,12 +82,8 @@ func (w *Watch) Run(ctx context.Context) {
 // resume gives the gateways that the record has online the usual time to be heard.
 func (w *Watch) resume(ctx context.Context) {
 	err := w.server.Record.View(ctx, func(tx Tx) error {
-		wide, whole := widen(tx)
-		if !whole {
-			return nil
-		}
 		online := true
-		list, _, err := wide.Gateways(joinserver.GatewayFilter{Online: &online, Page: joinserver.Page{Limit: joinserver.NoLimit}})
+		list, _, err := tx.Gateways(joinserver.GatewayFilter{Online: &online, Page: joinserver.Page{Limit: joinserver.NoLimit}})
 		for _, g := range list {
 			w.live[g.EUI] = w.server.Now()
 		}

@@ -48,6 +48,8 @@ type world struct {
 	http   *httptest.Server
 	logs   *observer.ObservedLogs
 	forgot [][]joinserver.Change
+
+	sessions *fakeSessions
 }
 
 const (
@@ -72,7 +74,7 @@ func testBands() []BandPlan {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, record: newFakeRecord(), clock: &clock{at: time.Date(2026, 11, 21, 18, 3, 30, 0, time.UTC)}}
+	w := &world{t: t, record: newFakeRecord(), sessions: &fakeSessions{}, clock: &clock{at: time.Date(2026, 11, 21, 18, 3, 30, 0, time.UTC)}}
 	for id, name := range map[joinserver.AccountID]string{alice: "alice", bob: "bob", corp: "corp"} {
 		account := NewAccount(name, "", w.clock.now())
 		account.ID = id
@@ -84,8 +86,9 @@ func newWorld(t *testing.T) *world {
 	w.logs = logs
 	w.server = New(Config{
 		Record: w.record, Bands: testBands(), Memory: NewLocalMemory(w.clock.now), DefaultJoinEUI: defaultJoinEUI,
-		Forget: func(_ context.Context, changed []joinserver.Change) { w.forgot = append(w.forgot, changed) },
-		Now:    w.clock.now, Log: zap.New(core),
+		Forget:         func(_ context.Context, changed []joinserver.Change) { w.forgot = append(w.forgot, changed) },
+		ConfirmSession: w.sessions.confirm, Sessions: w.sessions,
+		Now: w.clock.now, Log: zap.New(core),
 	})
 	w.http = httptest.NewServer(w.server)
 	t.Cleanup(w.http.Close)

@@ -10,6 +10,7 @@ import (
 	"github.com/chirpstack/chirpstack/api/go/v4/gw"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"joingate/band"
 	"joingate/joinserver"
@@ -184,4 +185,30 @@ func encodeUplink(c uplinkCopy) []byte {
 		panic(err)
 	}
 	return payload
+}
+
+// downlinkV4 is a v4 command as the general encoder takes it.
+func downlinkV4(d downlinkCommand) *gw.DownlinkFrame {
+	items := make([]*gw.DownlinkFrameItem, len(d.Windows))
+	for i, w := range d.Windows {
+		items[i] = &gw.DownlinkFrameItem{PhyPayload: d.PHYPayload, TxInfo: txInfoV4(w, d.Context)}
+	}
+	return &gw.DownlinkFrame{DownlinkId: d.ID, GatewayId: d.Gateway.String(), Items: items}
+}
+
+func txInfoV4(w band.Window, context []byte) *gw.DownlinkTxInfo {
+	return &gw.DownlinkTxInfo{
+		Frequency: uint32(w.Frequency),
+		Power:     int32(w.Power),
+		Modulation: &gw.Modulation{Parameters: &gw.Modulation_Lora{Lora: &gw.LoraModulationInfo{
+			Bandwidth:             uint32(w.Modulation.Bandwidth),
+			SpreadingFactor:       uint32(w.Modulation.SpreadingFactor),
+			CodeRate:              gw.CodeRate_CR_4_5,
+			PolarizationInversion: true,
+		}}},
+		Timing: &gw.Timing{Parameters: &gw.Timing_Delay{
+			Delay: &gw.DelayTimingInfo{Delay: durationpb.New(w.Delay)},
+		}},
+		Context: context,
+	}
 }

@@ -99,6 +99,16 @@ func (s crcStatus) String() string { return gw.CRCStatus(s).String() }
 // with a Modulation without spreading factor. An error says that the message
 // makes no sense as a whole; no part of it is to be used.
 func decodeUplink(payload []byte) (uplink, error) {
+	if len(payload) > 0 && len(payload) <= maxPayload && payload[0] != '{' {
+		if up, ok := quickUplink(payload); ok {
+			return up, nil
+		}
+	}
+	return decodeAnyUplink(payload)
+}
+
+// decodeAnyUplink reads the whole of an event/up.
+func decodeAnyUplink(payload []byte) (uplink, error) {
 	frame := new(gw.UplinkFrame)
 	json, err := unmarshal(payload, frame, uplinkFromV3JSON)
 	if err != nil {
@@ -161,7 +171,7 @@ func encodeDownlink(e encoding, d downlinkCommand) ([]byte, error) {
 	}
 	switch e {
 	case v4Protobuf:
-		return proto.Marshal(downlinkV4(d))
+		return quickDownlink(d), nil
 	case v4JSON:
 		return downlinkToV4JSON(d)
 	case v3Protobuf:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chirpstack/chirpstack/api/go/v4/gw"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"joingate/band"
@@ -496,5 +497,42 @@ func TestDownlinkV4JSONIsItsProtobuf(t *testing.T) {
 	var read gw.DownlinkFrame
 	if err := protojson.Unmarshal(text, &read); err != nil || !proto.Equal(&read, downlinkV4(command)) {
 		t.Errorf("%v: %s is not %v", err, text, downlinkV4(command))
+	}
+}
+
+// Every captured v4 protobuf uplink with a LoRa frame is read the quick way, as the
+// general decoder reads it.
+func TestQuickUplinkOfCaptures(t *testing.T) {
+	quickly := 0
+	loadCaptures(t).each("/event/up", func(run captureRun, r captureRecord) {
+		payload := r.payload(t)
+		slow, err := decodeAnyUplink(payload)
+		if err != nil || run.encoding() != v4Protobuf || slow.Reception.Modulation.SpreadingFactor == 0 {
+			return
+		}
+		quick, ok := quickUplink(payload)
+		if !ok || !sameUplink(quick, slow) {
+			t.Errorf("%s: read %t, %+v, want %+v", r.ID, ok, quick, slow)
+		}
+		quickly++
+	})
+	if quickly < 10 {
+		t.Errorf("only %d captures", quickly)
+	}
+}
+
+// What is unusual is left to the general decoder.
+func TestQuickUplinkLeavesTheRest(t *testing.T) {
+	good := encodeUplink(copyOf(joinRequest(1), gatewayA, 7, start))
+	if _, ok := quickUplink(good); !ok {
+		t.Fatal("not read at all")
+	}
+	twice := append(slices.Clone(good), good...)
+	otherType := protowire.AppendVarint(protowire.AppendTag(slices.Clone(good), uplinkPHYPayload, protowire.VarintType), 5)
+	legacy := protowire.AppendBytes(protowire.AppendTag(slices.Clone(good), uplinkRxLegacy, protowire.BytesType), nil)
+	for name, payload := range map[string][]byte{"submessages that come twice": twice, "another type": otherType, "fields of v3": legacy, "nothing": nil, "cut off": good[:len(good)-3]} {
+		if up, ok := quickUplink(payload); ok {
+			t.Errorf("%s: read %+v", name, up)
+		}
 	}
 }

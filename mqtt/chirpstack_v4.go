@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/chirpstack/chirpstack/api/go/v4/gw"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"joingate/band"
 	"joingate/joinserver"
@@ -48,31 +47,4 @@ func modulationV4(modulation *gw.Modulation) (band.Modulation, error) {
 		return band.Modulation{}, errors.New("modulation is missing")
 	}
 	return band.Modulation{}, nil // FSK or LR-FHSS
-}
-
-func downlinkV4(d downlinkCommand) *gw.DownlinkFrame {
-	items := make([]*gw.DownlinkFrameItem, len(d.Windows))
-	for i, w := range d.Windows {
-		items[i] = &gw.DownlinkFrameItem{PhyPayload: d.PHYPayload, TxInfo: txInfoV4(w, d.Context)}
-	}
-	return &gw.DownlinkFrame{DownlinkId: d.ID, GatewayId: d.Gateway.String(), Items: items}
-}
-
-// txInfoV4 always inverts the polarization, as a downlink has it, and always
-// names the code rate: without it a v4 bridge sends nothing and says nothing.
-func txInfoV4(w band.Window, context []byte) *gw.DownlinkTxInfo {
-	return &gw.DownlinkTxInfo{
-		Frequency: uint32(w.Frequency),
-		Power:     int32(w.Power),
-		Modulation: &gw.Modulation{Parameters: &gw.Modulation_Lora{Lora: &gw.LoraModulationInfo{
-			Bandwidth:             uint32(w.Modulation.Bandwidth),
-			SpreadingFactor:       uint32(w.Modulation.SpreadingFactor),
-			CodeRate:              gw.CodeRate_CR_4_5,
-			PolarizationInversion: true,
-		}}},
-		Timing: &gw.Timing{Parameters: &gw.Timing_Delay{
-			Delay: &gw.DelayTimingInfo{Delay: durationpb.New(w.Delay)},
-		}},
-		Context: context,
-	}
 }

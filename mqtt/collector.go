@@ -36,12 +36,16 @@ type frame struct {
 	surplus    int          // copies beyond maxCopies
 	collected  bool
 
+	waiting waiting // where it waits for its turn
+	shed    bool    // it lost its turn in its first line; another gateway's copy may get it one
+
 	owner   ownership
 	handed  int  // copies that were handed to another owner, or could not be
 	handing bool // a job is handing copies over
 
-	met         atomic.Int32 // see meet
-	attempt     joinserver.Attempt
+	met         int                  // see pipeline.meet
+	attempt     *joinserver.Attempt  // nil: not prepared yet, or no longer needed
+	account     joinserver.AccountID // whose device it has proved to be; 0: nobody's yet
 	prepareTook time.Duration
 	answerTook  time.Duration
 	answeredOn  atomic.Uint32 // Hz; 0: not answered yet, or never
@@ -59,6 +63,12 @@ func (f *frame) receptions() []joinserver.Reception {
 // rx2 is when the last window of the frame opens. From then on nothing can be
 // done for it.
 func (f *frame) rx2() time.Time { return f.first.Add(band.JoinAcceptDelay2) }
+
+// reaches reports whether a command that arrives at the given time can be sent
+// with this delay after the frame.
+func (f *frame) reaches(arrival time.Time, delay time.Duration) bool {
+	return !arrival.After(f.first.Add(delay))
+}
 
 // placement says what became of a copy that was added.
 type placement uint8
@@ -84,6 +94,7 @@ type collector struct {
 	frames     map[string]*frame // by PHYPayload
 	collecting queue[*frame]
 	remembered queue[*frame]
+	forgotten  int // frames that had to go before their RX2
 }
 
 func newCollector(window time.Duration, limit int) *collector {
@@ -102,13 +113,24 @@ func (c *collector) add(now time.Time, copy uplinkCopy) (*frame, placement) {
 	case known:
 		f.copies = append(f.copies, copy)
 		return f, furtherCopy
-	case len(c.frames) >= c.limit:
+	case len(c.frames) >= c.limit && !c.forgetOldest():
 		return nil, noRoom
 	}
 	f = &frame{phyPayload: copy.PHYPayload, first: now, copies: []uplinkCopy{copy}}
 	c.frames[string(copy.PHYPayload)] = f
 	c.collecting.push(f)
 	return f, firstCopy
+}
+
+// forgetOldest makes room for a new frame: one that is only remembered goes before
+// its time. A late copy of it will cost a look-up more, and the record knows it.
+func (c *collector) forgetOldest() bool {
+	if c.remembered.len() == 0 || c.limit == 0 {
+		return false
+	}
+	delete(c.frames, string(c.remembered.pop().phyPayload))
+	c.forgotten++
+	return true
 }
 
 // due returns the frames whose window has passed, oldest first, and forgets

@@ -108,6 +108,26 @@ func TestMemoryOfCollectorIsBounded(t *testing.T) {
 	wantPlaced(t, c, at(6000), copyOf(joinRequest(3), gatewayA, 1, at(6000)), firstCopy)
 }
 
+// Frames whose window has passed make room for new ones: a flood is not to lock out
+// those that come after it.
+func TestRememberedFramesMakeRoom(t *testing.T) {
+	c := newCollector(testWindow, 2)
+	for i, ms := range []int{0, 10} {
+		wantPlaced(t, c, at(ms), copyOf(joinRequest(i), gatewayA, 1, at(ms)), firstCopy)
+	}
+	c.due(at(205))
+	wantPlaced(t, c, at(205), copyOf(joinRequest(2), gatewayA, 1, at(205)), firstCopy)
+	wantPlaced(t, c, at(206), copyOf(joinRequest(3), gatewayA, 1, at(206)), noRoom)
+	wantPlaced(t, c, at(206), copyOf(joinRequest(1), gatewayB, 1, at(206)), furtherCopy)
+	if c.forgotten != 1 || len(c.frames) != 2 {
+		t.Errorf("%d forgotten, %d kept", c.forgotten, len(c.frames))
+	}
+	c.due(at(10_000))
+	if len(c.frames) != 0 {
+		t.Errorf("%d frames are kept after RX2", len(c.frames))
+	}
+}
+
 func TestCopiesOfOneFrameAreBounded(t *testing.T) {
 	c := newCollector(testWindow, maxFrames)
 	f := wantPlaced(t, c, at(0), copyOf(joinRequest(1), gatewayA, 1, at(0)), firstCopy)

@@ -30,6 +30,9 @@ type BrokerConfig struct {
 	// CertFile and KeyFile are PEM files with the certificate that is shown to the
 	// broker; both or none.
 	CertFile, KeyFile string
+	// Dial opens the connection in another way, such as to the broker inside the
+	// program; URL is then only its name. Nil: by URL.
+	Dial func() (net.Conn, error)
 }
 
 // scheme is what a URL scheme stands for.
@@ -150,4 +153,21 @@ func (b BrokerConfig) tlsConfig(wanted bool) (*tls.Config, error) {
 		config.Certificates = []tls.Certificate{certificate}
 	}
 	return config, nil
+}
+
+// connect opens the network connection as paho would, but for proxies: only ws and
+// wss go through those of the environment.
+func (b BrokerConfig) connect(address *url.URL, o paho.ClientOptions) (net.Conn, error) {
+	if b.Dial != nil {
+		return b.Dial()
+	}
+	switch address.Scheme {
+	case "tcp":
+		return o.Dialer.Dial("tcp", address.Host)
+	case "ssl":
+		return tls.DialWithDialer(o.Dialer, "tcp", address.Host, o.TLSConfig)
+	case "ws", "wss":
+		return paho.NewWebsocket(address.String(), o.TLSConfig, o.ConnectTimeout, o.HTTPHeaders, o.WebsocketOptions)
+	}
+	return nil, fmt.Errorf("unknown scheme %s", address.Scheme)
 }

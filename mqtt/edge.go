@@ -1,12 +1,23 @@
 // Package mqtt is the gateway edge of Joingate: it takes the messages of ChirpStack
-// Gateway Bridges from an MQTT broker, gathers the copies of each join-request,
-// asks the join handler, and sends the join-accept through the best gateway that
-// can still be reached. It also publishes join and reject events.
+// Gateway Bridges from an MQTT broker, gathers the copies of each join- or
+// rejoin-request, asks the join handler, and sends the join-accept through the best
+// gateway that can still be reached. It also publishes join, reject and txack events.
 //
 // What is promised: one radio transmission is one join, however many copies come,
-// however late, and on however many instances; a join-accept that a gateway
-// refuses goes to the next one while a window can be reached; nothing that
-// arrives stops the edge, and its memory is bounded.
+// however late, and on however many instances. A join-accept that a gateway
+// refuses goes to the next one, and one that could not be published because the
+// broker is away is tried again, while a window can be reached; what became of it in
+// the end is counted once. Nothing that arrives stops the edge, and its memory is
+// bounded.
+//
+// Overload is shared out: what waits is served in turn by gateway, then by account,
+// what can still reach RX1 before what can only be in RX2, and beyond the room there
+// is the longest line loses (stage). So a gateway or a tenant that floods loses its
+// own joins. A gateway is who it says in a message, which has to be published under
+// its topic.
+//
+// Join events come at least once, from the outbox. Reject events (QoS 0) and txack
+// events (QoS 1) are news: they may be missing, after an outage or in a flood.
 //
 // Instances behind one broker share a frame's copies (Copies): the one that claims
 // it answers through the best gateway of all. Without that each acts alone, and
@@ -16,13 +27,15 @@
 //
 // Sources: the messages of ChirpStack Gateway Bridge 3.14.6 and 4.1.1; MQTT 3.1.1.
 //
-// Known to be missing: a join-accept whose publish fails because the broker is
-// away is not tried again; the device does that.
+// Known to be missing: a join-accept that waits for the broker is lost when the edge
+// stops; the device tries again. A frame that is shed here as overloaded may at the
+// same time be answered by another instance that heard a copy of it.
 package mqtt
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
@@ -36,12 +49,14 @@ import (
 
 // Limits of the work that is under way.
 const (
-	// maxAtOnce is how many joins are in the handler at a time. Most of them wait
-	// for the disk: the more there are, the more share one commit.
-	maxAtOnce = 1024
-	// maxWaiting is how many more wait for their turn. At a few thousand joins a
+	// maxPreparing and maxAnswering are how many joins are in the two phases of the
+	// handler at a time. Most that are answered wait for the disk: the more there
+	// are, the more share one commit.
+	maxPreparing = 512
+	maxAnswering = 1024
+	// maxWaiting is how many more wait for each of the two. At a few thousand joins a
 	// second that is as long as a join can wait and still be answered.
-	maxWaiting = 16 << 10
+	maxWaiting = 32 << 10
 )
 
 // Config is what an Edge needs. Handler, Registerer, Logger and Broker.URL must
@@ -64,8 +79,16 @@ type Config struct {
 	Copies Copies      // nil: this is the only instance
 	IDs    DownlinkIDs // nil: ids of its own, which may be another instance's too
 
-	Handler    Handler
-	Outbox     Outbox       // nil: no join events
+	// Airtime is the ledger that the join handler books in: it learns from acks, and
+	// is asked before a join-accept is handed to another gateway. Nil: airtime is not
+	// planned.
+	Airtime joinserver.Airtime
+
+	Handler Handler
+	Outbox  Outbox // nil: no join events
+	// Turn reports whether this instance delivers what waits in an Outbox that
+	// several share; nil: always.
+	Turn       func(ctx context.Context) bool
 	Gateways   GatewayState // nil: nobody wants to know
 	Registerer prometheus.Registerer
 	Logger     *zap.Logger
@@ -118,22 +141,40 @@ func newEdge(c Config, broker publisher) (*Edge, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Edge{now: c.Now, metrics: newMetrics(), alarm: newAlarm(), log: c.Logger, cancel: cancel}
-	e.workers = &workers{limit: maxAtOnce, room: maxWaiting, guard: e.guard}
+	e.workers = &workers{guard: e.guard}
 	e.presence = newPresence(c.Gateways, gatewaysRemembered)
-	e.reporter = newReporter(broker, c.Now, e.metrics, c.Logger, e.alarm)
+	e.reporter = newReporter(broker, c.Now, e.metrics, c.Logger, e.alarm, e.presence)
 	e.transmitter = &transmitter{
 		broker: broker, now: c.Now, lead: c.SendLead, metrics: e.metrics, log: c.Logger, alarm: e.alarm,
-		handOn: e.workers.goOn, flights: newFlights(uint16(rand.Uint32())),
-		ids: c.IDs, ctx: ctx,
+		handOn: e.workers.run, flights: newFlights(uint16(rand.Uint32())),
+		reporter: e.reporter, presence: e.presence, ledger: c.Airtime, ids: c.IDs, ctx: ctx,
 	}
 	e.pipeline = &pipeline{
 		handler: c.Handler, now: c.Now, workers: e.workers, transmitter: e.transmitter, reporter: e.reporter,
-		metrics: e.metrics, alarm: e.alarm, shared: c.Copies, ctx: ctx, collector: newCollector(c.CollectWindow, maxFrames),
+		metrics: e.metrics, alarm: e.alarm, shared: c.Copies, ctx: ctx, lead: c.SendLead, accountOf: joinserver.Attempt.Account,
+		collector: newCollector(c.CollectWindow, maxFrames),
+		byGateway: newStage(maxPreparing, maxWaiting, c.SendLead), byAccount: newStage(maxAnswering, maxWaiting, c.SendLead),
 	}
 	if c.Outbox != nil {
-		e.courier = &courier{outbox: c.Outbox, broker: broker, metrics: e.metrics, log: c.Logger, pause: pause}
+		e.courier = &courier{outbox: c.Outbox, turn: c.Turn, broker: broker, metrics: e.metrics, log: c.Logger, pause: pause}
 	}
-	return e, e.metrics.register(c.Registerer, e.pipeline.open, e.transmitter.open)
+	return e, e.metrics.register(c.Registerer, e.gauges()...)
+}
+
+// gauges are what is looked at when somebody asks for metrics.
+func (e *Edge) gauges() []prometheus.Collector {
+	return []prometheus.Collector{
+		newGatewayMetrics(e.presence),
+		gauge("joingate_frames_open", "Join-requests that are collected, answered or remembered until their RX2.", e.pipeline.open),
+		gauge("joingate_downlinks_open", "Downlink commands whose acks may still come.", e.transmitter.open),
+		gauge("joingate_joins_waiting_to_prepare", "Join-requests that wait in the lines of gateways.",
+			func() float64 { return e.pipeline.waitingFor(e.pipeline.byGateway) }),
+		gauge("joingate_joins_waiting_to_answer", "Join-requests that wait in the lines of accounts.",
+			func() float64 { return e.pipeline.waitingFor(e.pipeline.byAccount) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "joingate_frames_forgotten_total", Help: "Join-requests that were forgotten before their RX2, to make room for new ones.",
+		}, e.pipeline.forgotten),
+	}
 }
 
 // maxCollectWindow leaves RX1 in reach.
@@ -145,7 +186,8 @@ const maxCollectWindow = 4 * time.Second
 func (e *Edge) Run(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { e.alarm.keep(ctx, e.now, e.tick) })
-	tasks.Go(func() { e.reporter.run(ctx) })
+	tasks.Go(func() { e.reporter.refusals.run(ctx) })
+	tasks.Go(func() { e.reporter.outcomes.run(ctx) })
 	if e.courier != nil {
 		tasks.Go(func() { e.courier.run(ctx) })
 	}
@@ -163,6 +205,11 @@ func (e *Edge) Ready() error { return e.client.ready() }
 
 // Rejects lists the last refused joins, newest first.
 func (e *Edge) Rejects() []Reject { return e.reporter.rejects() }
+
+// GatewayCounts gives what was seen of a gateway since the start; zero: nothing.
+func (e *Edge) GatewayCounts(gateway joinserver.EUI64) GatewayCounts {
+	return e.presence.counts(gateway)
+}
 
 // Drain takes no more joins and returns when those under way are finished: their
 // windows have passed, and their join-accepts have been acknowledged, or RX2 is
@@ -210,8 +257,8 @@ func (e *Edge) guard(job func()) {
 	job()
 }
 
-// receive handles one message of the broker. It may be called concurrently and
-// never blocks.
+// receive handles one message of the broker, whose payload is only lent. It may be
+// called concurrently and never blocks.
 func (e *Edge) receive(topic string, payload []byte, retained bool) {
 	e.guard(func() {
 		if err := e.dispatch(topic, payload, retained); err != nil {
@@ -235,11 +282,11 @@ func (e *Edge) dispatch(topic string, payload []byte, retained bool) error {
 	case eventUp:
 		err = e.onUplink(prefix, gateway, payload, retained)
 	case eventAck:
-		err = e.onAck(payload, retained)
+		err = e.onAck(gateway, payload, retained)
 	case eventStats:
-		err = e.onStats(payload, retained)
+		err = e.onStats(gateway, payload, retained)
 	case stateConn:
-		err = e.onConn(payload)
+		err = e.onConn(gateway, payload)
 	}
 	if err != nil {
 		e.metrics.garbage.WithLabelValues(kind.String()).Inc()
@@ -247,20 +294,23 @@ func (e *Edge) dispatch(topic string, payload []byte, retained bool) error {
 	return err
 }
 
-// onUplink takes a join-request in and counts everything else. A retained uplink
+// onUplink takes a join- or rejoin-request in and counts everything else. A retained uplink
 // is of a time that nobody can tell, so it cannot be answered.
 func (e *Edge) onUplink(prefix string, topic joinserver.EUI64, payload []byte, retained bool) error {
 	now := e.now()
 	up, err := decodeUplink(payload)
+	if err == nil {
+		err = sameGateway(topic, up.Reception.Gateway)
+	}
 	kind := kindOfUplink(up, retained, err)
 	e.metrics.uplinks.WithLabelValues(kind).Inc()
 	if err != nil || retained {
 		return err
 	}
-	e.presence.seen(up.Reception.Gateway, now)
-	if kind == uplinkJoin {
+	e.presence.heard(up.Reception.Gateway, asksForSession(kind), now)
+	if asksForSession(kind) {
 		up.Reception.Received = now
-		e.pipeline.take(uplinkCopy{uplink: up, prefix: prefix, topic: topic, payload: payload})
+		e.pipeline.take(uplinkCopy{uplink: up, prefix: prefix, topic: topic, payload: e.pipeline.keep(payload)})
 	}
 	return nil
 }
@@ -275,22 +325,42 @@ func kindOfUplink(up uplink, retained bool, err error) string {
 		return uplinkBadCRC
 	case up.Reception.Modulation.SpreadingFactor == 0:
 		return uplinkNotLoRa
-	case !joinserver.IsJoinRequest(up.PHYPayload):
+	case !joinserver.IsJoin(up.PHYPayload):
 		return uplinkOther
+	case !joinserver.IsJoinRequest(up.PHYPayload):
+		return uplinkRejoin
 	}
 	return uplinkJoin
 }
 
-func (e *Edge) onAck(payload []byte, retained bool) error {
+// asksForSession reports whether an uplink of the kind is for the join handler.
+func asksForSession(kind string) bool { return kind == uplinkJoin || kind == uplinkRejoin }
+
+// sameGateway refuses what was published under another gateway's id than it names:
+// brokers hold gateways to the topics of their own.
+func sameGateway(topic, named joinserver.EUI64) error {
+	if topic != named {
+		return fmt.Errorf("message of gateway %s under the topic of another", named)
+	}
+	return nil
+}
+
+func (e *Edge) onAck(topic joinserver.EUI64, payload []byte, retained bool) error {
 	a, err := decodeAck(payload)
+	if err == nil {
+		err = sameGateway(topic, a.Gateway)
+	}
 	if err == nil && !retained {
 		e.transmitter.acknowledged(a)
 	}
 	return err
 }
 
-func (e *Edge) onStats(payload []byte, retained bool) error {
+func (e *Edge) onStats(topic joinserver.EUI64, payload []byte, retained bool) error {
 	s, err := decodeStats(payload)
+	if err == nil {
+		err = sameGateway(topic, s.Gateway)
+	}
 	if err == nil && !retained {
 		e.presence.seen(s.Gateway, e.now())
 	}
@@ -298,8 +368,11 @@ func (e *Edge) onStats(payload []byte, retained bool) error {
 }
 
 // onConn reads what bridges retain on purpose.
-func (e *Edge) onConn(payload []byte) error {
+func (e *Edge) onConn(topic joinserver.EUI64, payload []byte) error {
 	c, err := decodeConn(payload)
+	if err == nil {
+		err = sameGateway(topic, c.Gateway)
+	}
 	if err == nil {
 		e.presence.online(c.Gateway, c.Online, e.now())
 	}

@@ -173,6 +173,7 @@ func TestWhatIsNoJoin(t *testing.T) {
 		{uplinkOther, captured.first(t, "v4-protobuf", "up-data", "event/up").payload(t), false},
 		{uplinkNotLoRa, captured.first(t, "v3-json", "up-fsk", "event/up").payload(t), false},
 		{uplinkRetained, encodeUplink(copyOf(joinRequest(1), gatewayA, 7, start)), true},
+		{uplinkGarbage, encodeUplink(copyOf(joinRequest(1), gatewayB, 7, start)), false}, // under another's topic
 		{uplinkGarbage, []byte("{}"), false},
 		{uplinkGarbage, make([]byte, maxPayload+1), false},
 	} {
@@ -185,7 +186,8 @@ func TestWhatIsNoJoin(t *testing.T) {
 		t.Errorf("%d joins", prepared)
 	}
 	for _, step := range []string{"up-empty", "up-truncated"} {
-		b.receive(topic, captured.first(t, "v4-json", step, "event/up").payload(t), false)
+		record := captured.first(t, "v4-json", step, "event/up")
+		b.receive(record.Topic, record.payload(t), false)
 		b.settle(t)
 	}
 	b.wantJoins(t, "refused", "malformed", 2)
@@ -197,8 +199,9 @@ func TestGatewaysAreSeen(t *testing.T) {
 	root := "gateway/" + gatewayA.String()
 	captured := loadCaptures(t)
 	b.receive(root+"/state/conn", captured.first(t, "v4-json", "conn-online", "state/conn").payload(t), true)
-	b.receive(root+"/event/stats", captured.first(t, "v3-protobuf", "stats", "event/stats").payload(t), false)
-	b.receive(root+"/event/up", encodeUplink(copyOf(joinRequest(1), gatewayB, 7, start)), false)
+	stats := captured.first(t, "v3-protobuf", "stats", "event/stats")
+	b.receive(stats.Topic, stats.payload(t), false)
+	b.receive(uplinkTopic("", gatewayB), encodeUplink(copyOf(joinRequest(1), gatewayB, 7, start)), false)
 	b.receive(root+"/event/up", encodeUplink(copyOf(joinRequest(2), gatewayC, 7, start)), true) // retained proves nothing
 	if got := g.list(); len(got) != 3 || !strings.HasPrefix(got[0], "online") || got[2] != "seen B 0s" {
 		t.Errorf("told %q", got)
@@ -285,6 +288,10 @@ func TestDrain(t *testing.T) {
 		t.Fatal("drained while the last command may not have arrived")
 	}
 	b.refuse(t)
+	if b.idle() {
+		t.Error("drained while the event of the outcome waits")
+	}
+	b.publishEvents()
 	if !b.idle() {
 		t.Error("not drained although the last gateway has answered")
 	}
@@ -324,8 +331,7 @@ func TestUplinkWithoutCRCStatusIsAJoin(t *testing.T) {
 func TestOnlyRefusalsHaveAReasonLabel(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	m := newMetrics()
-	none := func() float64 { return 0 }
-	if err := m.register(registry, none, none); err != nil {
+	if err := m.register(registry); err != nil {
 		t.Fatal(err)
 	}
 	families, err := registry.Gather()

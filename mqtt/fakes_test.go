@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,6 +59,7 @@ type published struct {
 // answer, if there is one, for the receipt's error.
 type fakeBroker struct {
 	answer func(published) error
+	away   atomic.Bool // for who asks
 
 	mu   sync.Mutex
 	sent []published
@@ -74,6 +76,13 @@ func (b *fakeBroker) publish(topic string, qos byte, payload []byte) receipt {
 	defer b.mu.Unlock()
 	b.sent = append(b.sent, message)
 	return fakeReceipt{}
+}
+
+func (b *fakeBroker) ready() error {
+	if b.away.Load() {
+		return errNotConnected
+	}
+	return nil
 }
 
 func (b *fakeBroker) messages() []published {
@@ -101,7 +110,7 @@ func (h *fakeHandler) Prepare(_ context.Context, phyPayload []byte) (joinserver.
 	h.mu.Lock()
 	h.prepared++
 	h.mu.Unlock()
-	request, err := joinserver.ParseJoinRequest(phyPayload)
+	request, _, err := joinserver.ParseRequest(phyPayload)
 	if err == nil && h.prepare != nil {
 		err = h.prepare(phyPayload)
 	}
@@ -243,6 +252,8 @@ func (b *testBench) pass(t testing.TB, d time.Duration) {
 	b.tick(until)
 	b.settle(t)
 }
+
+func countOf(c prometheus.Collector) float64 { return testutil.ToFloat64(c) }
 
 // wantCount checks a counter.
 func wantCount(t testing.TB, name string, c prometheus.Collector, want float64) {

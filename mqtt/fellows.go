@@ -50,6 +50,14 @@ const (
 	ownedByFellow           // its copies go to another instance
 )
 
+// keep gives what is needed of a payload to hand it over.
+func (p *pipeline) keep(payload []byte) []byte {
+	if p.shared == nil || len(payload) > maxHanded {
+		return nil
+	}
+	return bytes.Clone(payload)
+}
+
 // own reports whether this instance is to answer the frame. If another one is,
 // own hands the copies that are here over to it.
 func (p *pipeline) own(f *frame) bool {
@@ -81,14 +89,14 @@ func (p *pipeline) claim(f *frame) bool {
 	return won || err != nil
 }
 
-// further sees to a copy that was put to a frame under way. The lock is held.
-func (p *pipeline) further(f *frame) {
+// seeToCopy sees to the copy that was put to a frame under way. The lock is held.
+func (p *pipeline) seeToCopy(f *frame) {
 	switch {
 	case f.owner == ownedHere:
 		f.copies[len(f.copies)-1].payload = nil
 	case f.owner == ownedByFellow && !f.handing:
 		f.handing = true
-		p.workers.goOn(func() { p.handOver(f) })
+		p.workers.run(func() { p.handOver(f) })
 	}
 }
 
@@ -206,10 +214,13 @@ func readHanded(message []byte, f *frame) (uplinkCopy, error) {
 		return uplinkCopy{}, err
 	}
 	up, err := decodeUplink(payload)
+	if err == nil {
+		err = sameGateway(gateway, up.Reception.Gateway)
+	}
 	switch {
 	case err != nil:
 		return uplinkCopy{}, err
-	case kindOfUplink(up, false, nil) != uplinkJoin:
+	case !asksForSession(kindOfUplink(up, false, nil)):
 		return uplinkCopy{}, errors.New("handed copy is no join-request that can be answered")
 	case !bytes.Equal(up.PHYPayload, f.phyPayload):
 		return uplinkCopy{}, errors.New("handed copy is of another frame")

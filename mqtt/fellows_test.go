@@ -349,17 +349,22 @@ func TestSharedIDsAreUsed(t *testing.T) {
 	}
 	wantCount(t, "handovers", b.metrics.handovers, 1)
 	wantCount(t, "reused ids", b.metrics.reusedIDs, 0)
+	b.transmitter.acknowledged(ack{Gateway: gatewayA, ID: 9, Items: []txStatus{txOK}, Encoding: v4Protobuf})
+	wantCount(t, "acks of others' ids", b.metrics.strangeAcks.WithLabelValues(ackOfFellow), 1)
+	b.transmitter.acknowledged(ack{Gateway: gatewayA, ID: 41_002, Items: []txStatus{txOK}, Encoding: v4Protobuf})
+	wantCount(t, "acks of another gateway", b.metrics.strangeAcks.WithLabelValues(ackUnknown), 1)
 }
 
 // An id that is given again too early belongs to its last command, also when the
 // first one's time is over.
 func TestIDGivenAgainBelongsToTheLastCommand(t *testing.T) {
 	fs := newFlights(1)
-	fs.launch(at(0), 7, gatewayA, sendingTo(at(0), 1))
-	second, reused := fs.launch(at(10_000), 7, gatewayA, sendingTo(at(10_000), 1))
-	if !reused {
+	first, _ := fs.launch(at(0), 7, gatewayA, sendingTo(at(0), 1), shot{})
+	second, lost := fs.launch(at(10_000), 7, gatewayA, sendingTo(at(10_000), 1), shot{})
+	if len(lost) != 1 || lost[0] != first {
 		t.Error("an id in use was not reported as reused")
 	}
+	first.settle()
 	if silent := fs.due(at(15_000)); len(silent) != 0 {
 		t.Errorf("%d silent flights, want none: nobody can tell what became of the first", len(silent))
 	}

@@ -20,9 +20,12 @@ const (
 type flight struct {
 	id       uint32
 	gateway  joinserver.EUI64
-	sending  *sending
 	launched time.Time
-	settled  bool // its outcome is known: by an ack, or it never left
+	until    time.Time // RX2: from then on nothing can be done
+	settled  bool      // its outcome is known: by an ack, or it never left
+
+	sending *sending // nil once it is settled, so that its memory is free
+	shot    shot
 }
 
 // flights knows the commands whose acks may still come. It is a state machine
@@ -51,20 +54,29 @@ func (fs *flights) nextID() uint32 {
 
 // launch registers a command under its id. It is to be called before the command
 // is published, or a quick ack would meet a stranger. An id that is in use is used
-// again: reused. The old command's ack may then be taken for the new one's.
-func (fs *flights) launch(now time.Time, id uint32, gateway joinserver.EUI64, s *sending) (f *flight, reused bool) {
+// again: the acks of its old commands cannot be told from the new one's any more, so
+// these are lost.
+func (fs *flights) launch(now time.Time, id uint32, gateway joinserver.EUI64, s *sending, shot shot) (f *flight, lost []*flight) {
 	if fs.order.len() == maxDownlinkID {
-		fs.forget(fs.order.pop())
-		reused = true
+		oldest := fs.order.pop()
+		fs.forget(oldest)
+		lost = append(lost, oldest)
 	}
 	if old, taken := fs.byID[id]; taken {
-		old.settled = true // no ack can be told to be its own any more
-		reused = true
+		lost = append(lost, old)
 	}
-	f = &flight{id: id, gateway: gateway, sending: s, launched: now}
+	f = &flight{id: id, gateway: gateway, launched: now, until: s.frame.rx2(), sending: s, shot: shot}
 	fs.byID[f.id] = f
 	fs.order.push(f)
-	return f, reused
+	return f, lost
+}
+
+// settle notes that the outcome of a flight is known and returns what was sent; nil:
+// it was known before.
+func (f *flight) settle() *sending {
+	s := f.sending
+	f.settled, f.sending = true, nil
+	return s
 }
 
 // forget frees the id of a flight, unless a later one has it.
@@ -78,24 +90,25 @@ func (fs *flights) forget(f *flight) {
 type landing uint8
 
 const (
-	landedUnknown  landing = iota + 1 // no command of ours, or of long ago
-	landedAgain                       // its command was acknowledged before
-	landedAccepted                    // the gateway has queued the frame
-	landedRefused                     // the gateway will not send it
+	landedUnknown   landing = iota + 1 // no command of ours, or of long ago
+	landedElsewhere                    // the command with this id was another gateway's
+	landedAgain                        // its command was acknowledged before
+	landedAccepted                     // the gateway has queued the frame
+	landedRefused                      // the gateway will not send it
 )
 
-// land settles the flight that an ack is about. Acks may come twice, and another
+// land finds the flight that an ack is about. Acks may come twice, and another
 // server's on the same bridge may have our id.
 func (fs *flights) land(a ack) (*flight, landing) {
 	f, known := fs.byID[a.ID]
 	switch {
-	case !known || f.gateway != a.Gateway:
+	case !known:
 		return nil, landedUnknown
+	case f.gateway != a.Gateway:
+		return nil, landedElsewhere
 	case f.settled:
 		return f, landedAgain
-	}
-	f.settled = true
-	if a.ok() {
+	case a.ok():
 		return f, landedAccepted
 	}
 	return f, landedRefused
@@ -128,7 +141,7 @@ func (fs *flights) nextDue() (time.Time, bool) {
 // may send another gateway's.
 func (fs *flights) underWay(now time.Time) bool {
 	for _, f := range fs.order.all() {
-		if !f.settled && now.Before(f.sending.frame.rx2()) {
+		if !f.settled && now.Before(f.until) {
 			return true
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"joingate/joinserver"
 )
 
 // sendingTo is a join-accept with a number of gateways to try.
@@ -16,12 +18,21 @@ func sendingTo(first time.Time, routes int) *sending {
 		f.copies = append(f.copies, copyOf(request, gatewayN(i), float32(10-i), first))
 	}
 	downlink, _ := acceptThroughAll(requestOf(request), f.receptions())
-	return &sending{frame: f, downlink: downlink}
+	return newSending(f, downlink)
 }
+
+// launchNext launches a flight under the next id. An id that is in use is reported.
+func (fs *flights) launchNext(now time.Time, gateway joinserver.EUI64) (f *flight, reused bool) {
+	f, lost := fs.launch(now, fs.nextID(), gateway, anySending, shot{})
+	return f, len(lost) > 0
+}
+
+// anySending is what flights carry that are not looked into.
+var anySending = &sending{frame: new(frame)}
 
 func TestAckSettlesItsFlightOnce(t *testing.T) {
 	fs := newFlights(100)
-	f, _ := fs.launch(at(0), fs.nextID(), gatewayA, sendingTo(at(0), 2))
+	f, _ := fs.launchNext(at(0), gatewayA)
 	if f.id != 100 {
 		t.Fatalf("first id %d, want the one it was told", f.id)
 	}
@@ -33,13 +44,17 @@ func TestAckSettlesItsFlightOnce(t *testing.T) {
 	}{
 		{"an id that was never given", ack{Gateway: gatewayA, ID: 101, Items: []txStatus{txOK}}, landedUnknown},
 		{"the id modulo 65,536 of another server", ack{Gateway: gatewayA, ID: 100 + 1<<16, Items: []txStatus{txOK}}, landedUnknown},
-		{"the id of a command to another gateway", ack{Gateway: gatewayB, ID: 100, Items: []txStatus{txOK}}, landedUnknown},
+		{"the id of a command to another gateway", ack{Gateway: gatewayB, ID: 100, Items: []txStatus{txOK}}, landedElsewhere},
 		{"the refusal", refusal, landedRefused},
 		{"the refusal again", refusal, landedAgain},
 		{"a word against it", ack{Gateway: gatewayA, ID: 100, Items: []txStatus{txOK}}, landedAgain},
 	} {
-		if _, got := fs.land(step.ack); got != step.want {
+		flight, got := fs.land(step.ack)
+		if got != step.want {
 			t.Errorf("%s: landing %d, want %d", step.about, got, step.want)
+		}
+		if got == landedRefused && (flight.settle() == nil || flight.settle() != nil) {
+			t.Errorf("%s: settled not once", step.about)
 		}
 	}
 }
@@ -57,7 +72,7 @@ func TestAnyWindowThatIsOKIsAccepted(t *testing.T) {
 		{nil, landedRefused},
 	} {
 		fs := newFlights(1)
-		fs.launch(at(0), fs.nextID(), gatewayA, sendingTo(at(0), 1))
+		fs.launchNext(at(0), gatewayA)
 		if _, got := fs.land(ack{Gateway: gatewayA, ID: 1, Items: test.items, Encoding: v4JSON}); got != test.want {
 			t.Errorf("%v: landing %d, want %d", test.items, got, test.want)
 		}
@@ -66,9 +81,9 @@ func TestAnyWindowThatIsOKIsAccepted(t *testing.T) {
 
 func TestSilenceIsCountedWhenNoAckCanCome(t *testing.T) {
 	fs := newFlights(1)
-	fs.launch(at(0), fs.nextID(), gatewayA, sendingTo(at(0), 1))
-	fs.launch(at(10), fs.nextID(), gatewayA, sendingTo(at(0), 1))
-	fs.land(ack{Gateway: gatewayA, ID: 1, Items: []txStatus{txOK}})
+	f, _ := fs.launchNext(at(0), gatewayA)
+	fs.launchNext(at(10), gatewayA)
+	f.settle()
 	if silent := fs.due(at(15_009)); len(silent) != 0 {
 		t.Errorf("%d flights counted as silent while an ack may come, or after it came", len(silent))
 	}
@@ -86,11 +101,11 @@ func TestSilenceIsCountedWhenNoAckCanCome(t *testing.T) {
 func TestOldestIDIsReusedWhenAllAreTaken(t *testing.T) {
 	fs := newFlights(65_000)
 	for i := range maxDownlinkID {
-		if _, reused := fs.launch(at(i/10), fs.nextID(), gatewayA, nil); reused {
+		if _, reused := fs.launchNext(at(i/10), gatewayA); reused {
 			t.Fatalf("id reused after %d launches", i)
 		}
 	}
-	f, reused := fs.launch(at(9000), fs.nextID(), gatewayB, nil)
+	f, reused := fs.launchNext(at(9000), gatewayB)
 	if !reused || f.id != 65_000 {
 		t.Errorf("launch with all ids in use: id %d, reused %t; want the oldest, 65000", f.id, reused)
 	}
@@ -111,7 +126,7 @@ func TestIDsAreUniqueWithinTheirLife(t *testing.T) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 8000).Draw(t, "pause in ms")) * time.Millisecond)
 			fs.due(now)
 			for range rapid.IntRange(0, 12_000).Draw(t, "launches") {
-				f, reused := fs.launch(now, fs.nextID(), gatewayA, nil)
+				f, reused := fs.launchNext(now, gatewayA)
 				if f.id == 0 || f.id > maxDownlinkID {
 					t.Fatalf("id %d", f.id)
 				}
@@ -126,6 +141,37 @@ func TestIDsAreUniqueWithinTheirLife(t *testing.T) {
 			t.Fatalf("%d ids, %d in order", len(fs.byID), fs.order.len())
 		}
 	})
+}
+
+// At 5,000 commands a second the 65,535 ids last for 13 s, less than bridges remember
+// them. Then the one that was used longest ago comes again, what was sent with it is
+// given up, and each such use is seen. Below 4,369 a second none is used again.
+func TestIDsOfManyCommands(t *testing.T) {
+	for _, test := range []struct{ perSecond, seconds, wantReused int }{
+		{4369, 16, 0},
+		{5000, 16, 16*5000 - maxDownlinkID},
+	} {
+		fs := newFlights(40_000)
+		last, reused := make(map[uint32]int), 0
+		for i := range test.perSecond * test.seconds {
+			now := start.Add(time.Duration(i) * time.Second / time.Duration(test.perSecond))
+			fs.due(now)
+			f, lost := fs.launch(now, fs.nextID(), gatewayA, anySending, shot{})
+			if before, used := last[f.id]; used && i-before != maxDownlinkID {
+				t.Fatalf("id %d came again after %d others", f.id, i-before)
+			}
+			last[f.id] = i
+			reused += len(lost)
+			for _, old := range lost {
+				if old.id != f.id || old.settle() == nil {
+					t.Fatalf("flight of id %d was given up for id %d", old.id, f.id)
+				}
+			}
+		}
+		if reused != test.wantReused {
+			t.Errorf("at %d a second %d ids were used again, want %d", test.perSecond, reused, test.wantReused)
+		}
+	}
 }
 
 // Every captured ack settles the flight of its command as the bridge meant it.
@@ -145,7 +191,7 @@ func TestCapturedAcks(t *testing.T) {
 			want = landedUnknown // never one of ours
 		}
 		fs := newFlights(uint16(decoded.DownlinkID))
-		fs.launch(start, fs.nextID(), decoded.GatewayID, sendingTo(start, 1))
+		fs.launchNext(start, decoded.GatewayID)
 		_, got := fs.land(a)
 		if got != want {
 			t.Errorf("%s: landing %d, want %d for %v", record.ID, got, want, decoded.Items)

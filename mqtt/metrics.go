@@ -19,7 +19,8 @@ var stepBuckets = []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4
 // Kinds of uplinks, as metrics name them.
 const (
 	uplinkJoin     = "join"
-	uplinkOther    = "other"    // a frame that is no join-request
+	uplinkRejoin   = "rejoin"
+	uplinkOther    = "other"    // a frame that asks for no session
 	uplinkNotLoRa  = "not_lora" // FSK or LR-FHSS, on which no join is sent
 	uplinkBadCRC   = "bad_crc"
 	uplinkRetained = "retained" // from a past that nobody can tell
@@ -36,6 +37,13 @@ const (
 	eventPublished     = "published"
 	eventPublishFailed = "publish_failed"
 	eventDropped       = "dropped"
+)
+
+// Why an ack is ignored, as metrics name it.
+const (
+	ackUnknown  = "unknown_id" // another server's on the same bridge, or one that came too late
+	ackOfFellow = "fellow"     // another instance's: each hears the acks of all
+	ackRepeated = "repeated"
 )
 
 // metrics counts what the edge does. Nothing is global, so several edges live
@@ -55,16 +63,18 @@ type metrics struct {
 	collectedCopies prometheus.Counter
 	copyFailures    prometheus.Counter
 
-	downlinks    *prometheus.CounterVec // result
-	acks         *prometheus.CounterVec // status
-	strangeAcks  *prometheus.CounterVec // why
-	silent       prometheus.Counter
-	handovers    prometheus.Counter
-	reusedIDs    prometheus.Counter
-	panics       prometheus.Counter
-	rejectEvents *prometheus.CounterVec // result
-	delivered    prometheus.Counter
-	outboxFaults prometheus.Counter
+	downlinks     *prometheus.CounterVec // result
+	acks          *prometheus.CounterVec // status
+	strangeAcks   *prometheus.CounterVec // why
+	silent        prometheus.Counter
+	accepts       *prometheus.CounterVec // outcome
+	handovers     prometheus.Counter
+	reusedIDs     prometheus.Counter
+	panics        prometheus.Counter
+	rejectEvents  *prometheus.CounterVec // result
+	outcomeEvents *prometheus.CounterVec // result
+	delivered     prometheus.Counter
+	outboxFaults  prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -83,16 +93,18 @@ func newMetrics() *metrics {
 		collectedCopies: counter("joingate_copies_collected_total", "Copies of join-requests that other instances have handed to this one, and that it did not have."),
 		copyFailures:    counter("joingate_copies_failures_total", "Claims, hand-overs and collections of copies that failed: the instance then acts alone."),
 
-		downlinks:    counters("joingate_downlinks_total", "Downlink commands by what became of them here.", "result"),
-		acks:         counters("joingate_tx_acks_total", "What gateways said of the windows of downlink commands.", "status"),
-		strangeAcks:  counters("joingate_tx_acks_ignored_total", "Acks of commands that are unknown here, or were acknowledged before.", "why"),
-		silent:       counter("joingate_tx_acks_missing_total", "Downlink commands that were never acknowledged: whether they were sent is unknown."),
-		handovers:    counter("joingate_handovers_total", "Join-accepts that went to the next gateway after one had refused."),
-		reusedIDs:    counter("joingate_downlink_ids_reused_total", "Downlink ids used again while an ack of their last use could still come."),
-		panics:       counter("joingate_panics_total", "Messages and joins whose handling panicked. Each one is a bug."),
-		rejectEvents: counters("joingate_reject_events_total", "Reject events by what became of them.", "result"),
-		delivered:    counter("joingate_outbox_delivered_total", "Join events that the broker has acknowledged."),
-		outboxFaults: counter("joingate_outbox_failures_total", "Tries to deliver join events that failed."),
+		downlinks:     counters("joingate_downlinks_total", "Downlink commands by what became of them here.", "result"),
+		acks:          counters("joingate_tx_acks_total", "What gateways said of the windows of downlink commands.", "status"),
+		strangeAcks:   counters("joingate_tx_acks_ignored_total", "Acks of commands that are unknown here, are another instance's, or were acknowledged before.", "why"),
+		silent:        counter("joingate_tx_acks_missing_total", "Downlink commands that were never acknowledged: whether they were sent is unknown."),
+		accepts:       counters("joingate_join_accepts_total", "Join-accepts by what became of them in the end.", "outcome"),
+		handovers:     counter("joingate_handovers_total", "Join-accepts that went to the next gateway after one had refused."),
+		reusedIDs:     counter("joingate_downlink_ids_reused_total", "Downlink ids used again while an ack of their last use could still come."),
+		panics:        counter("joingate_panics_total", "Messages and joins whose handling panicked. Each one is a bug."),
+		rejectEvents:  counters("joingate_reject_events_total", "Reject events by what became of them.", "result"),
+		outcomeEvents: counters("joingate_outcome_events_total", "Events of what became of join-accepts, by what became of them.", "result"),
+		delivered:     counter("joingate_outbox_delivered_total", "Join events that the broker has acknowledged."),
+		outboxFaults:  counter("joingate_outbox_failures_total", "Tries to deliver join events that failed."),
 	}
 	m.announce()
 	return m
@@ -106,11 +118,17 @@ func (m *metrics) announce() {
 	for _, reason := range joinserver.Reasons() {
 		m.joins.refused.WithLabelValues(reason.String())
 	}
-	for _, kind := range []string{uplinkJoin, uplinkOther, uplinkNotLoRa, uplinkBadCRC, uplinkRetained, uplinkGarbage} {
+	for _, kind := range []string{uplinkJoin, uplinkRejoin, uplinkOther, uplinkNotLoRa, uplinkBadCRC, uplinkRetained, uplinkGarbage} {
 		m.uplinks.WithLabelValues(kind)
 	}
 	for _, result := range []string{downlinkSent, downlinkTooLate, downlinkPublishFailed, downlinkEncodeFailed} {
 		m.downlinks.WithLabelValues(result)
+	}
+	for _, label := range []string{outcomeSent, outcomeSentRX1, outcomeSentRX2, outcomeRefused, outcomeUnknown, outcomeUnsent} {
+		m.accepts.WithLabelValues(label)
+	}
+	for _, why := range []string{ackUnknown, ackOfFellow, ackRepeated} {
+		m.strangeAcks.WithLabelValues(why)
 	}
 	for status := txIgnored; status <= txDutyCycleOverflow; status++ {
 		m.acks.WithLabelValues(statusLabel(status))
@@ -127,18 +145,16 @@ func statusLabel(s txStatus) string {
 	return strings.ToLower(s.String())
 }
 
-// register adds the metrics and two gauges to a registry, which must not hold
+// register adds the metrics and the gauges to a registry, which must not hold
 // those of another edge.
-func (m *metrics) register(to prometheus.Registerer, openFrames, openFlights func() float64) error {
+func (m *metrics) register(to prometheus.Registerer, gauges ...prometheus.Collector) error {
 	all := []prometheus.Collector{
 		m.joins, m.joinTime, m.workTime, m.unsent, m.uplinks, m.garbage, m.copies, m.ghosts, m.lateCopies, m.downlinks,
 		m.handedCopies, m.collectedCopies, m.copyFailures,
-		m.acks, m.strangeAcks, m.silent, m.handovers, m.reusedIDs, m.panics, m.rejectEvents, m.delivered, m.outboxFaults,
-		gauge("joingate_frames_open", "Join-requests that are collected, answered or remembered until their RX2.", openFrames),
-		gauge("joingate_downlinks_open", "Downlink commands whose acks may still come.", openFlights),
+		m.acks, m.strangeAcks, m.silent, m.accepts, m.handovers, m.reusedIDs, m.panics, m.rejectEvents, m.outcomeEvents, m.delivered, m.outboxFaults,
 	}
 	var errs []error
-	for _, c := range all {
+	for _, c := range append(all, gauges...) {
 		errs = append(errs, to.Register(c))
 	}
 	return errors.Join(errs...)

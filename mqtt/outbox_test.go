@@ -90,6 +90,31 @@ func runCourier(t *testing.T, o *memoryOutbox, b *fakeBroker) []time.Duration {
 	return pauses
 }
 
+// Of several instances one delivers: the others look now and then whether it is
+// their turn.
+func TestInstancesTakeTurns(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	o, b, asked := newMemoryOutbox(2), &fakeBroker{}, 0
+	var pauses []time.Duration
+	c := &courier{
+		outbox: o, broker: b, metrics: newMetrics(), log: zap.NewNop(),
+		turn: func(context.Context) bool { asked++; return asked > 2 },
+		pause: func(_ context.Context, long time.Duration, _ <-chan struct{}) {
+			if len(pauses) < 2 && len(b.messages()) > 0 {
+				t.Error("delivered although it was another one's turn")
+			}
+			if pauses = append(pauses, long); asked == 4 {
+				cancel()
+			}
+		},
+	}
+	c.run(ctx)
+	if inOrder, _ := b.payloads(); len(inOrder) != 2 || !slices.Equal(pauses, []time.Duration{turnPoll, turnPoll, outboxLinger, turnPoll}) {
+		t.Errorf("delivered %v, pauses %v", inOrder, pauses)
+	}
+}
+
 // payloads gives what was published, without what came again.
 func (b *fakeBroker) payloads() (inOrder []string, again int) {
 	for _, m := range b.messages() {
@@ -120,7 +145,7 @@ func TestOutboxIsDeliveredInOrder(t *testing.T) {
 	pauses := runCourier(t, o, b)
 	inOrder, again := b.payloads()
 	wantAllInOrder(t, inOrder, n)
-	if again != 0 || o.len() != 0 || len(pauses) != 1 {
+	if again != 0 || o.len() != 0 || !slices.Equal(pauses, []time.Duration{outboxLinger, outboxPoll}) {
 		t.Errorf("%d came twice, %d are left, pauses %v", again, o.len(), pauses)
 	}
 	if m := b.messages()[0]; m.qos != 1 || m.topic != "joingate/3/node/de00000000000000/event/join" {
@@ -146,7 +171,7 @@ func TestOutboxKeepsWhatTheBrokerHasNotAcknowledged(t *testing.T) {
 			t.Errorf("pause %d is %s, want %s", i, pauses[i], want*time.Millisecond)
 		}
 	}
-	if len(pauses) != 7 || o.len() != 0 {
+	if len(pauses) != 8 || pauses[6] != outboxLinger || o.len() != 0 {
 		t.Errorf("pauses %v, %d events left", pauses, o.len())
 	}
 	for i, m := range b.messages()[:3] {

@@ -2,10 +2,12 @@ package mqtt
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"sync"
 	"time"
 
+	"joingate/band"
 	"joingate/joinserver"
 )
 
@@ -17,11 +19,13 @@ type Handler interface {
 
 // pipeline takes copies of join-requests in and gets each frame answered once.
 //
-//	copy ─► collector ─ first ─► Prepare ─┐
-//	            └── window passed ────────┴─► Answer ─► send
+//	copy ─► collector ─ first ─► by gateway ─► Prepare ─┐
+//	            └── window passed ───────────────────────┴─► by account ─► Answer ─► send
 //
 // Prepare runs while further copies come in. Answer begins when both are done:
-// the frame prepared and its window over.
+// the frame prepared and its window over. Before each of the two a frame may have
+// to wait for its turn, first in the line of a gateway that heard it, then in that
+// of the account whose device it has proved to be.
 //
 // Where instances share their copies, a frame is claimed before Prepare, and what
 // others have handed over is gathered before Answer. A frame that another instance
@@ -29,26 +33,27 @@ type Handler interface {
 type pipeline struct {
 	handler     Handler
 	now         func() time.Time
+	lead        time.Duration // see Config.SendLead
 	workers     *workers
 	transmitter *transmitter
 	reporter    *reporter
 	metrics     *metrics
 	alarm       alarm
+	accountOf   func(joinserver.Attempt) joinserver.AccountID
 	shared      Copies          // nil: this is the only instance
 	ctx         context.Context // of the handler's calls; done when the edge stops
 
 	mu        sync.Mutex
 	collector *collector
+	byGateway *stage
+	byAccount *stage
 	draining  bool
 }
 
 // take takes one copy in. It never blocks.
 func (p *pipeline) take(copy uplinkCopy) {
-	if p.shared == nil || len(copy.payload) > maxHanded {
-		copy.payload = nil
-	}
-	f, where := p.collect(copy)
 	p.metrics.copies.Inc()
+	f, where, shed := p.collect(copy)
 	switch where {
 	case lateCopy:
 		p.metrics.lateCopies.Inc()
@@ -59,48 +64,118 @@ func (p *pipeline) take(copy uplinkCopy) {
 		refusal := reject(joinserver.Overloaded, copy.PHYPayload, "no room for another join-request")
 		p.reporter.refused(refusal, []joinserver.Reception{copy.Reception})
 	}
+	p.shed(shed)
 }
 
-// collect puts a copy to its frame and begins to prepare a new one. While the
-// edge drains, copies of frames under way still count; new ones are left to
-// whoever comes after it.
-func (p *pipeline) collect(copy uplinkCopy) (*frame, placement) {
+// collect puts a copy to its frame and lets a new one in. While the edge drains,
+// copies of frames under way still count; new ones are left to whoever comes after
+// it. The frame that is shed may be another one.
+func (p *pipeline) collect(copy uplinkCopy) (f *frame, where placement, shed *frame) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f, where := p.collector.add(copy.Reception.Received, copy)
+	f, where = p.collector.add(copy.Reception.Received, copy)
 	switch {
 	case where == noRoom && p.draining:
-		return nil, 0
+		return nil, 0, nil
 	case where == furtherCopy:
-		p.further(f)
-		return f, where
-	case where != firstCopy:
-		return f, where
-	case !p.workers.begin(func() { p.prepare(f) }):
-		return nil, noRoom
+		shed = p.further(f, copy.Reception)
+	case where == firstCopy:
+		if p.collector.collecting.len() == 1 {
+			p.alarm.ring()
+		}
+		shed = p.admit(f, copy.Reception)
 	}
-	if p.collector.collecting.len() == 1 {
-		p.alarm.ring()
+	return f, where, shed
+}
+
+// admit puts a frame into the line of a gateway that has heard it. The lock is held.
+func (p *pipeline) admit(f *frame, heard joinserver.Reception) (shed *frame) {
+	runs, shed := p.byGateway.enter(heard.Received, party(heard.Gateway), f)
+	if runs {
+		p.workers.run(func() { p.serve(p.byGateway, f, p.prepare) })
 	}
-	return f, where
+	if shed != nil && !shed.collected {
+		shed.shed = true // until its window has passed, another gateway may speak for it
+		return nil
+	}
+	return shed
+}
+
+// further lets the gateway of a further copy speak for the frame: a device is not to
+// suffer from the one that heard it first. The lock is held.
+func (p *pipeline) further(f *frame, heard joinserver.Reception) (shed *frame) {
+	p.seeToCopy(f)
+	switch {
+	case f.shed:
+		f.shed = false
+		return p.admit(f, heard)
+	case f.waiting.line != nil:
+		p.byGateway.offer(heard.Received, party(heard.Gateway), f)
+	}
+	return nil
 }
 
 // tick goes on with the frames whose window has passed and returns when to look
 // again.
 func (p *pipeline) tick(now time.Time) (time.Time, bool) {
+	shed, next, any := p.endWindows(now)
+	for _, f := range shed {
+		p.shed(f)
+	}
+	return next, any
+}
+
+func (p *pipeline) endWindows(now time.Time) (shed []*frame, next time.Time, any bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, f := range p.collector.due(now) {
-		if f.meet() {
-			p.workers.goOn(func() { p.answer(f) })
+		lost := f
+		if !f.shed {
+			lost = p.meet(f)
+		}
+		if lost != nil {
+			shed = append(shed, lost)
 		}
 	}
-	return p.collector.next()
+	next, any = p.collector.next()
+	return shed, next, any
 }
 
-// meet is called once when the frame is prepared and once when its window has
-// passed. It is true for the second one, who goes on with the frame.
-func (f *frame) meet() bool { return f.met.Add(1) == 2 }
+// meet is called once when a frame is prepared and once when its window has passed.
+// The second one puts it into the line of its account. The lock is held.
+func (p *pipeline) meet(f *frame) (shed *frame) {
+	f.met++
+	if f.met < 2 {
+		return nil
+	}
+	runs, shed := p.byAccount.enter(p.now(), accountParty(f.account), f)
+	if runs {
+		p.workers.run(func() { p.serve(p.byAccount, f, p.answer) })
+	}
+	return shed
+}
+
+func accountParty(account joinserver.AccountID) (who party) {
+	binary.BigEndian.PutUint64(who[:], uint64(account))
+	return who
+}
+
+// serve works on a frame, and then on those that wait for their turn.
+func (p *pipeline) serve(s *stage, f *frame, work func(*frame)) {
+	for f != nil {
+		p.workers.guard(func() { work(f) })
+		f = p.nextOf(s)
+	}
+}
+
+func (p *pipeline) nextOf(s *stage) *frame {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return nil // the edge has stopped
+	}
+	return s.next(p.now())
+}
 
 // prepare does what needs only the frame. Whose it is comes first: only its owner
 // may say that it came too late.
@@ -116,10 +191,14 @@ func (p *pipeline) prepare(f *frame) {
 		p.conclude(f, err)
 		return
 	}
-	f.attempt, f.prepareTook = attempt, p.now().Sub(start)
-	if f.meet() {
-		p.answer(f)
-	}
+	p.shed(p.prepared(f, &attempt, p.now().Sub(start)))
+}
+
+func (p *pipeline) prepared(f *frame, attempt *joinserver.Attempt, took time.Duration) (shed *frame) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.attempt, f.account, f.prepareTook = attempt, p.accountOf(*attempt), took
+	return p.meet(f)
 }
 
 // answer decides the join with all copies, and sends the join-accept.
@@ -131,30 +210,54 @@ func (p *pipeline) answer(f *frame) {
 	ctx, cancel := p.until(f)
 	defer cancel()
 	start := p.now()
-	downlink, err := p.handler.Answer(ctx, f.attempt, f.receptions())
+	downlink, err := p.handler.Answer(ctx, *f.attempt, f.receptions())
 	if err != nil {
 		p.conclude(f, err)
 		return
 	}
 	f.answerTook = p.now().Sub(start)
-	p.countGhosts(f, downlink)
-	sent := p.transmitter.send(&sending{frame: f, downlink: downlink}) == nil
+	p.countGhosts(f, downlink.Routes[0].Reception)
+	s := newSending(f, downlink)
+	sent := p.transmitter.send(s) == nil
 	if sent {
 		total := p.now().Sub(f.first)
 		p.metrics.joinTime.Observe(total.Seconds())
 		p.metrics.workTime.Observe(max(0, total-p.collector.window).Seconds())
 	}
-	p.reporter.accepted(f, downlink, sent)
+	p.reporter.accepted(f, &s.downlink, sent)
+	p.free(f)
 }
 
-// expired refuses a frame that waited for a worker until nothing could be done
+// free lets go what a frame that is only remembered needs no more. Thousands of them
+// are, for six seconds each.
+func (p *pipeline) free(f *frame) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.attempt, f.copies = nil, nil
+}
+
+// expired refuses a frame that waited for its turn until nothing could be done
 // for it any more. It costs no look-up: those that can be answered go first.
 func (p *pipeline) expired(f *frame) bool {
-	if p.now().Before(f.rx2()) {
+	if f.reaches(p.now().Add(p.lead), band.JoinAcceptDelay2) {
 		return false
 	}
-	p.conclude(f, reject(joinserver.TooLate, f.phyPayload, "waited for its turn until RX2"))
+	p.conclude(f, p.reject(f, joinserver.TooLate, "waited for its turn until RX2"))
 	return true
+}
+
+// shed refuses a frame that has lost its turn to others; nil: none has.
+func (p *pipeline) shed(f *frame) {
+	if f != nil && !p.expired(f) {
+		p.conclude(f, p.reject(f, joinserver.Overloaded, "of all that wait, most came by its gateway, or for its account"))
+	}
+}
+
+// reject refuses a frame for the edge's own reasons.
+func (p *pipeline) reject(f *frame, reason joinserver.Reason, detail string) *joinserver.Rejection {
+	refusal := reject(reason, f.phyPayload, detail)
+	refusal.Account = f.account
+	return refusal
 }
 
 // until bounds the handler's work: after RX2 the outcome is of no use.
@@ -174,6 +277,7 @@ func (p *pipeline) conclude(f *frame, err error) {
 	case p.ctx.Err() == nil: // else the edge was stopped under it
 		p.reporter.failed(err, copies)
 	}
+	p.free(f)
 }
 
 // copiesOf gives the copies that are there so far.
@@ -185,8 +289,8 @@ func (p *pipeline) copiesOf(f *frame) []joinserver.Reception {
 
 // countGhosts counts the copies on another frequency than the answered one: a
 // receiver too close to the device hears it on channels it did not use.
-func (p *pipeline) countGhosts(f *frame, downlink joinserver.Downlink) {
-	on := f.copies[downlink.Routes[0].Reception].Reception.Frequency
+func (p *pipeline) countGhosts(f *frame, best int) {
+	on := f.copies[best].Reception.Frequency
 	f.answeredOn.Store(uint32(on))
 	for _, c := range f.copies {
 		if c.Reception.Frequency != on {
@@ -195,10 +299,9 @@ func (p *pipeline) countGhosts(f *frame, downlink joinserver.Downlink) {
 	}
 }
 
-// reject refuses a frame for the edge's own reasons. A frame that is no
-// join-request is refused as that.
+// reject makes the refusal. A frame that is no join-request is refused as that.
 func reject(reason joinserver.Reason, phyPayload []byte, detail string) *joinserver.Rejection {
-	request, err := joinserver.ParseJoinRequest(phyPayload)
+	request, _, err := joinserver.ParseRequest(phyPayload)
 	var malformed *joinserver.Rejection
 	if errors.As(err, &malformed) {
 		return malformed
@@ -220,6 +323,20 @@ func (p *pipeline) idle() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.collector.collecting.len() == 0 && p.workers.idle()
+}
+
+// waitingFor counts the frames that wait for their turn in a stage.
+func (p *pipeline) waitingFor(s *stage) float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return float64(s.waiting)
+}
+
+// forgotten counts the frames that had to make room before their RX2.
+func (p *pipeline) forgotten() float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return float64(p.collector.forgotten)
 }
 
 // open counts the frames that are collected, answered or remembered.

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -99,8 +100,8 @@ func TestRefusals(t *testing.T) {
 				want = 0
 			}
 			rejects := b.Rejects()
-			if len(rejects) != want || len(b.reporter.events) != want || b.logs.FilterMessage("join refused").Len() != want {
-				t.Fatalf("%d remembered, %d events, %d lines; want %d of each", len(rejects), len(b.reporter.events), b.logs.Len(), want)
+			if len(rejects) != want || len(b.reporter.refusals.waiting) != want || b.logs.FilterMessage("join refused").Len() != want {
+				t.Fatalf("%d remembered, %d events, %d lines; want %d of each", len(rejects), len(b.reporter.refusals.waiting), b.logs.Len(), want)
 			}
 			if want == 1 && (rejects[0].Reason != reason.String() || rejects[0].Account != 7 || len(rejects[0].Gateways) != 2) {
 				t.Errorf("remembered %+v", rejects[0])
@@ -121,6 +122,22 @@ func TestMalformedFramesAreCountedWithoutWaiting(t *testing.T) {
 	if _, answered := b.handler.calls(); len(answered) != 0 {
 		t.Errorf("answered %d times", len(answered))
 	}
+}
+
+// A rejoin-request goes the way of a join-request.
+func TestRejoinRequest(t *testing.T) {
+	b := newBench(t)
+	rejoin := append([]byte{0xc0, 0, 0, 0, 0}, make([]byte, 14)...) // type 0
+	b.overhear(t, copyOf(rejoin, gatewayA, 7, start))
+	b.overhear(t, copyOf(rejoin, gatewayB, 9, start))
+	b.overhear(t, copyOf([]byte{0xc0, 7}, gatewayB, 9, start)) // there is no type 7
+	b.pass(t, time.Second)
+	if sent := b.broker.messages(); len(sent) != 1 || commandSent(t, sent[0]).Gateway != gatewayB {
+		t.Errorf("published %+v, want one command to the best gateway", sent)
+	}
+	wantCount(t, "uplinks{rejoin}", b.metrics.uplinks.WithLabelValues(uplinkRejoin), 3)
+	b.wantJoins(t, "accepted", "", 1)
+	b.wantJoins(t, "refused", "malformed", 1)
 }
 
 func TestLateCopyThatTheRecordKnowsIsNoRefusal(t *testing.T) {
@@ -173,25 +190,118 @@ func TestPanicOfTheHandlerStopsNobodyElse(t *testing.T) {
 	wantCount(t, "panics", b.metrics.panics, 1)
 }
 
+// fill occupies the gateway stage: slots frames are in the handler until the channel is
+// closed, and room may wait.
+func (b *testBench) fill(t *testing.T, slots, room int) (free chan struct{}) {
+	t.Helper()
+	b.pipeline.byGateway.slots, b.pipeline.byGateway.room = slots, room
+	free = make(chan struct{})
+	b.handler.prepare = func([]byte) error { <-free; return nil }
+	for i := range slots {
+		b.hear(joinRequest(10_000+i), gatewayC, 7)
+	}
+	eventually(t, "the handler to be busy", func() bool { prepared, _ := b.handler.calls(); return prepared == slots })
+	return free
+}
+
 func TestWorkBeyondTheQueueIsRefusedAsOverloaded(t *testing.T) {
 	b := newBench(t)
-	b.workers.limit, b.workers.room = 2, 3
-	blocked := make(chan struct{})
-	b.handler.prepare = func([]byte) error { <-blocked; return nil }
-	for i := range 8 {
+	free := b.fill(t, 2, 3)
+	for i := range 6 {
 		b.hear(joinRequest(i), gatewayA, 7)
-		b.hear(joinRequest(i), gatewayB, 7)
+		b.hear(joinRequest(i), gatewayA, 7)
 	}
+	b.clock.advance(199 * time.Millisecond)
+	b.tick(b.clock.now())
+	b.wantJoins(t, "refused", "overloaded", 0) // another gateway may speak for them yet
+	b.clock.advance(time.Millisecond)
+	b.tick(b.clock.now())
 	b.wantJoins(t, "refused", "overloaded", 3)
-	if list := b.Rejects(); len(list) != 3 || list[0].DevEUI != requestOf(joinRequest(7)).DevEUI {
+	if list := b.Rejects(); len(list) != 3 || list[0].DevEUI != requestOf(joinRequest(5)).DevEUI || len(list[0].Gateways) != 2 {
 		t.Errorf("remembered %+v", list)
 	}
-	b.clock.advance(time.Second)
-	b.tick(b.clock.now())
-	close(blocked)
+	close(free)
 	b.settle(t)
 	b.wantJoins(t, "accepted", "", 5)
 	b.wantJoins(t, "refused", "overloaded", 3)
+}
+
+// A gateway that floods loses its own frames, and not those that others hear too.
+func TestFloodOfOneGatewaySilencesNobodyElse(t *testing.T) {
+	b := newBench(t)
+	free := b.fill(t, 1, 10)
+	for i := range 50 {
+		b.hear(joinRequest(i), gatewayA, 7)
+	}
+	b.hear(joinRequest(100), gatewayB, 7) // heard by a quiet gateway alone
+	b.hear(joinRequest(101), gatewayA, 7) // shed, and then spoken for by the quiet one
+	b.hear(joinRequest(101), gatewayB, 5)
+	b.hear(joinRequest(0), gatewayB, 5) // waits among the flood, and then not
+	if line := b.pipeline.byGateway.lines[party(gatewayB)]; line == nil || line.length != 3 {
+		t.Errorf("line of the quiet gateway: %+v, want 3 frames", line)
+	}
+	b.clock.advance(200 * time.Millisecond)
+	b.tick(b.clock.now())
+	close(free)
+	b.settle(t)
+	b.wantJoins(t, "accepted", "", 11)
+	b.wantJoins(t, "refused", "overloaded", 42)
+	answered := b.answered(t)
+	for _, nonce := range []int{0, 100, 101} {
+		if !slices.Contains(answered, nonce) {
+			t.Errorf("answered were %v and not %d, which the quiet gateway heard", answered, nonce)
+		}
+	}
+}
+
+// answered gives the DevNonces of the join-accepts, in their order.
+func (b *testBench) answered(t *testing.T) (nonces []int) {
+	t.Helper()
+	for _, sent := range b.broker.messages() {
+		nonces = append(nonces, int(commandSent(t, sent).PHYPayload[1]))
+	}
+	return nonces
+}
+
+// An account whose devices flood loses its own joins; what nobody has proved is his
+// counts against him.
+func TestFloodOfOneAccountSilencesNobodyElse(t *testing.T) {
+	b := newBench(t)
+	b.pipeline.accountOf = func(a joinserver.Attempt) joinserver.AccountID {
+		return joinserver.AccountID(1 + a.Request.DevNonce/100) // 0 to 99: account 1; 100 to 199: account 2
+	}
+	b.pipeline.byAccount.slots, b.pipeline.byAccount.room = 1, 10
+	begun, free := make(chan struct{}, 100), make(chan struct{})
+	b.handler.answer = func(r joinserver.JoinRequest, copies []joinserver.Reception) (joinserver.Downlink, error) {
+		begun <- struct{}{}
+		<-free
+		return acceptThroughAll(r, copies)
+	}
+	for i := range 50 {
+		b.hear(joinRequest(i), gatewayA, 7)
+	}
+	eventually(t, "the preparations", func() bool { prepared, _ := b.handler.calls(); return prepared == 50 })
+	b.settle(t)
+	b.clock.advance(100 * time.Millisecond)
+	for i := range 3 {
+		b.hear(joinRequest(100+i), gatewayA, 7)
+	}
+	b.settle(t)
+	b.clock.advance(200 * time.Millisecond)
+	b.tick(b.clock.now())
+	<-begun
+	b.wantJoins(t, "refused", "overloaded", 42)
+	for _, reject := range b.Rejects() {
+		if reject.Account != 1 {
+			t.Errorf("refused %+v", reject)
+		}
+	}
+	close(free)
+	b.settle(t)
+	b.wantJoins(t, "accepted", "", 11)
+	if order := b.answered(t)[:7]; fmt.Sprint(order) != "[0 1 100 2 101 3 102]" {
+		t.Errorf("answered in the order %v, want the accounts to take turns", order)
+	}
 }
 
 func TestFullCollectorRefusesAsOverloaded(t *testing.T) {
@@ -205,7 +315,7 @@ func TestFullCollectorRefusesAsOverloaded(t *testing.T) {
 
 func TestJoinThatWaitedUntilRX2CostsNoLookUp(t *testing.T) {
 	b := newBench(t)
-	b.workers.limit = 1
+	b.pipeline.byGateway.slots = 1
 	begun, blocked := make(chan struct{}, 2), make(chan struct{})
 	b.handler.prepare = func([]byte) error { begun <- struct{}{}; <-blocked; return nil }
 	b.hear(joinRequest(1), gatewayA, 7)
@@ -252,20 +362,6 @@ func TestManyCopiesAtOnceAreOneJoinEach(t *testing.T) {
 		t.Errorf("%d commands, want %d", len(sent), frames)
 	}
 	wantCount(t, "copies", b.metrics.copies, frames*gateways)
-}
-
-func TestWorkersPreferWhatWasBegun(t *testing.T) {
-	var order []string
-	w := &workers{limit: 1, room: 9, guard: func(job func()) { job() }}
-	blocked, done := make(chan struct{}), make(chan struct{})
-	w.begin(func() { <-blocked })
-	w.begin(func() { order = append(order, "new"); close(done) })
-	w.goOn(func() { order = append(order, "begun") })
-	close(blocked)
-	<-done
-	if fmt.Sprint(order) != "[begun new]" {
-		t.Errorf("order %v", order)
-	}
 }
 
 func BenchmarkJoin(b *testing.B) {

@@ -9,6 +9,8 @@ import (
 type publisher interface {
 	// publish hands a message over and does not wait for the broker.
 	publish(topic string, qos byte, payload []byte) receipt
+	// ready is nil while there is a connection; else it says why there is none.
+	ready() error
 }
 
 // receipt tells when a message has left (QoS 0) or the broker has it (QoS 1).

@@ -1,12 +1,11 @@
 package mqtt
 
 import (
-	"context"
-	"encoding/json"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"joingate/joinserver"
 )
@@ -17,9 +16,6 @@ const (
 	shownPerSecond = 100
 	// rejectsKept is how many refusals Rejects can tell of.
 	rejectsKept = 1000
-	// eventsWaiting bounds the reject events that wait for the broker. Those
-	// beyond it are dropped and counted: they are news, not records.
-	eventsWaiting = 4096
 )
 
 // Reject is a refused join with whom it concerns.
@@ -29,46 +25,60 @@ type Reject struct {
 }
 
 // reporter tells what became of each join attempt: a log line, a metric, and an
-// event for a refusal. (The event of an accepted join comes from the outbox.)
+// event for a refusal and for what became of the join-accept. (The event of an
+// accepted join comes from the outbox.)
 type reporter struct {
-	broker  publisher
-	now     func() time.Time
-	metrics *metrics
-	log     *zap.Logger
-	alarm   alarm
-	events  chan rejectMessage
+	now      func() time.Time
+	metrics  *metrics
+	log      *zap.Logger
+	alarm    alarm
+	presence *presence
+	refusals *post
+	outcomes *post
 
 	mu      sync.Mutex
-	refusal map[joinserver.Reason]*throttle
-	fault   throttle
-	garbage throttle
+	refusal map[joinserver.Reason]*summary
+	accepts summary
+	silent  summary
+	unsent  summary
+	fault   summary
+	garbage summary
 	kept    []Reject // ring, oldest at oldest
 	oldest  int
 }
 
-// rejectMessage is a reject event on its way to the broker.
-type rejectMessage struct {
-	account joinserver.AccountID
-	device  string
-	payload any
+// summary is one kind of lines and what it says of those that were too many.
+type summary struct {
+	throttle
+	text  string
+	level zapcore.Level
 }
 
-func newReporter(broker publisher, now func() time.Time, m *metrics, log *zap.Logger, a alarm) *reporter {
+func newReporter(broker publisher, now func() time.Time, m *metrics, log *zap.Logger, a alarm, p *presence) *reporter {
 	r := &reporter{
-		broker: broker, now: now, metrics: m, log: log, alarm: a,
-		events:  make(chan rejectMessage, eventsWaiting),
-		refusal: make(map[joinserver.Reason]*throttle),
+		now: now, metrics: m, log: log, alarm: a, presence: p,
+		refusals: newPost(broker, "reject", 0, m.rejectEvents, log),
+		outcomes: newPost(broker, "txack", 1, m.outcomeEvents, log),
+		refusal:  make(map[joinserver.Reason]*summary),
+		accepts:  summary{text: "more joins accepted", level: zap.InfoLevel},
+		silent:   summary{text: "more join-accepts not acknowledged", level: zap.InfoLevel},
+		unsent:   summary{text: "more join-accepts not transmitted", level: zap.WarnLevel},
+		fault:    summary{text: "more joins failed", level: zap.ErrorLevel},
+		garbage:  summary{text: "more messages could not be read", level: zap.WarnLevel},
 	}
 	for _, reason := range joinserver.Reasons() {
-		r.refusal[reason] = new(throttle)
+		r.refusal[reason] = &summary{text: "more joins refused", level: zap.WarnLevel}
 	}
 	return r
 }
 
 // accepted reports a join that was committed, and whether a command for it was
-// published. Why not, and what became of it later, is the transmitter's to tell.
-func (r *reporter) accepted(f *frame, d joinserver.Downlink, sent bool) {
+// published. What became of it later, concluded tells.
+func (r *reporter) accepted(f *frame, d *joinserver.Downlink, sent bool) {
 	r.metrics.joins.decided.WithLabelValues(resultAccepted).Inc()
+	if !r.show(&r.accepts, shownPerSecond) {
+		return
+	}
 	request, best := d.Claim.Request, f.copies[d.Routes[0].Reception]
 	r.log.Info("join accepted",
 		zap.Stringer("dev_eui", request.DevEUI),
@@ -91,6 +101,9 @@ func (r *reporter) accepted(f *frame, d joinserver.Downlink, sent bool) {
 // told, so it is only counted.
 func (r *reporter) refused(refusal *joinserver.Rejection, copies []joinserver.Reception) {
 	r.metrics.joins.refused.WithLabelValues(refusal.Reason.String()).Inc()
+	if len(copies) > 0 {
+		r.presence.refused(copies[0].Gateway)
+	}
 	if refusal.Reason == joinserver.Malformed {
 		r.log.Debug("frame is no join-request", zap.String("detail", refusal.Detail), zap.Stringers("gateways", gatewaysOf(copies)))
 		return
@@ -100,7 +113,7 @@ func (r *reporter) refused(refusal *joinserver.Rejection, copies []joinserver.Re
 	}
 	event := refusal.Event(copies, r.now())
 	r.keep(Reject{refusal.Account, event})
-	r.tell(rejectMessage{refusal.Account, refusal.DevEUI.String(), event})
+	r.refusals.add(news{refusal.Account, refusal.DevEUI.String(), event})
 	r.log.Info("join refused",
 		zap.Stringer("reason", refusal.Reason),
 		zap.Stringer("dev_eui", refusal.DevEUI),
@@ -136,7 +149,7 @@ func clip(s string) string {
 	return s
 }
 
-func (r *reporter) show(t *throttle, perSecond int) bool {
+func (r *reporter) show(t *summary, perSecond int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	pass := t.pass(r.now(), perSecond)
@@ -168,23 +181,32 @@ func (r *reporter) rejects() []Reject {
 	return list
 }
 
-// tick shows what the throttles have summed and returns when to look again.
+// tick shows what was summed and returns when to look again.
 func (r *reporter) tick(now time.Time) (next time.Time, any bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, reason := range joinserver.Reasons() {
-		if n := r.refusal[reason].sum(now); n > 0 {
-			r.log.Warn("more joins refused", zap.Stringer("reason", reason), zap.Int("count", n))
-			r.tell(rejectMessage{0, "_", rejectSum{now.UTC(), reason.String(), n}})
+	for reason, lines := range r.refusal {
+		if n := lines.sum(now); n > 0 {
+			r.log.Log(lines.level, lines.text, zap.Stringer("reason", reason), zap.Int("count", n))
+			r.refusals.add(news{0, "_", rejectSum{now.UTC(), reason.String(), n}})
 		}
+		next, any = lines.sooner(next, any)
 	}
-	if n := r.fault.sum(now); n > 0 {
-		r.log.Error("more joins failed", zap.Int("count", n))
+	for _, lines := range [...]*summary{&r.accepts, &r.silent, &r.unsent, &r.fault, &r.garbage} {
+		if n := lines.sum(now); n > 0 {
+			r.log.Log(lines.level, lines.text, zap.Int("count", n))
+		}
+		next, any = lines.sooner(next, any)
 	}
-	if n := r.garbage.sum(now); n > 0 {
-		r.log.Warn("more messages could not be read", zap.Int("count", n))
+	return next, any
+}
+
+// sooner is the earlier of a deadline, if there is any, and the summary's own.
+func (s *summary) sooner(next time.Time, any bool) (time.Time, bool) {
+	if due, ok := s.due(); ok && (!any || due.Before(next)) {
+		return due, true
 	}
-	return r.nextSum()
+	return next, any
 }
 
 // rejectSum is the event for the refusals of one second that were too many to
@@ -193,64 +215,6 @@ type rejectSum struct {
 	Time   time.Time `json:"time"`
 	Reason string    `json:"reason"`
 	Count  int       `json:"count"`
-}
-
-func (r *reporter) nextSum() (next time.Time, any bool) {
-	consider := func(t *throttle) {
-		if due, ok := t.due(); ok && (!any || due.Before(next)) {
-			next, any = due, true
-		}
-	}
-	for _, t := range r.refusal {
-		consider(t)
-	}
-	consider(&r.fault)
-	consider(&r.garbage)
-	return next, any
-}
-
-// tell queues an event. Callbacks of the broker's connection end up here, so it
-// does not wait.
-func (r *reporter) tell(m rejectMessage) {
-	select {
-	case r.events <- m:
-	default:
-		r.metrics.rejectEvents.WithLabelValues(eventDropped).Inc()
-	}
-}
-
-// run publishes the events until ctx is done.
-func (r *reporter) run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case m := <-r.events:
-			r.metrics.rejectEvents.WithLabelValues(r.publish(m)).Inc()
-		}
-	}
-}
-
-func (r *reporter) publish(m rejectMessage) (result string) {
-	payload, err := json.Marshal(m.payload)
-	if err == nil {
-		err = wait(r.broker.publish(eventTopic(m.account, m.device, "reject"), 0, payload), time.Second)
-	}
-	if err != nil {
-		r.log.Debug("reject event was not published", zap.Error(err))
-		return eventPublishFailed
-	}
-	return eventPublished
-}
-
-// eventTopic is where an account learns of its devices. "_" stands for an
-// account or a device that is not known.
-func eventTopic(account joinserver.AccountID, device, event string) string {
-	name := "_"
-	if account != 0 {
-		name = account.String()
-	}
-	return "joingate/" + name + "/node/" + device + "/event/" + event
 }
 
 func gatewaysOf(copies []joinserver.Reception) []joinserver.EUI64 {
@@ -262,4 +226,4 @@ func gatewaysOf(copies []joinserver.Reception) []joinserver.EUI64 {
 }
 
 // idle reports whether no event waits to be published.
-func (r *reporter) idle() bool { return len(r.events) == 0 }
+func (r *reporter) idle() bool { return r.refusals.idle() && r.outcomes.idle() }

@@ -50,10 +50,12 @@ func (b *testBench) refuseMany(n int, reason joinserver.Reason) {
 	}
 }
 
-// publishEvents publishes the reject events that wait and returns them.
+// publishEvents publishes the events that wait and returns all that was published.
 func (b *testBench) publishEvents() []published {
-	for !b.reporter.idle() {
-		b.reporter.publish(<-b.reporter.events)
+	for _, p := range []*post{b.reporter.refusals, b.reporter.outcomes} {
+		for !p.idle() {
+			p.publish(<-p.waiting)
+		}
 	}
 	return b.broker.messages()
 }

@@ -123,16 +123,56 @@ func TestSilenceSendsNothingAgain(t *testing.T) {
 	wantCount(t, "missing acks", b.metrics.silent, 1)
 }
 
-func TestPublishThatFailsIsShown(t *testing.T) {
+// While the broker is away a join-accept is tried again, as long as a window can be
+// reached.
+func TestPublishThatFailsIsTriedAgain(t *testing.T) {
 	b := newBench(t)
-	b.broker.answer = func(published) error { return errors.New("not connected") }
-	if err := b.transmitter.send(sendingTo(start, 2)); err == nil {
-		t.Fatal("no error")
+	away := errors.New("connection is lost")
+	b.broker.answer = func(published) error { return away }
+	b.broker.away.Store(true)
+	if err := b.transmitter.send(sendingTo(start, 2)); !errors.Is(err, errStranded) {
+		t.Fatalf("error %v", err)
 	}
-	wantCount(t, "downlinks{publish_failed}", b.metrics.downlinks.WithLabelValues(downlinkPublishFailed), 2)
-	wantCount(t, "unsent", b.metrics.unsent, 1)
-	b.pass(t, time.Minute)
-	wantCount(t, "missing acks", b.metrics.silent, 0)
+	if b.transmitter.idle(b.clock.now()) {
+		t.Error("idle with a join-accept that waits for the broker")
+	}
+	b.pass(t, 5300*time.Millisecond)
+	wantCount(t, "downlinks{publish_failed}", b.metrics.downlinks.WithLabelValues(downlinkPublishFailed), 1)
+	b.broker.answer = nil
+	b.broker.away.Store(false)
+	b.pass(t, retryEvery)
+	sent := b.broker.messages()
+	if len(sent) != 1 {
+		t.Fatalf("%d commands, want 1", len(sent))
+	}
+	if c := commandSent(t, sent[0]); c.Gateway != gatewayA || len(c.Windows) != 1 || c.Windows[0].Delay != 6*time.Second {
+		t.Errorf("command %+v, want RX2 of the best gateway", c)
+	}
+	wantCount(t, "unsent", b.metrics.unsent, 0)
+}
+
+func TestPublishThatFailsUntilRX2IsUnsent(t *testing.T) {
+	for _, away := range []bool{true, false} {
+		b := newBench(t)
+		b.broker.answer = func(published) error { return errNoReceipt }
+		b.broker.away.Store(away)
+		if err := b.transmitter.send(sendingTo(start, 2)); err == nil {
+			t.Fatal("no error")
+		}
+		b.pass(t, 5850*time.Millisecond)
+		wantCount(t, "unsent", b.metrics.unsent, 0)
+		b.pass(t, 100*time.Millisecond)
+		wantCount(t, "unsent", b.metrics.unsent, 1)
+		b.wantOutcome(t, outcomeUnsent, 1)
+		b.pass(t, time.Minute)
+		wantCount(t, "missing acks", b.metrics.silent, 0)
+		b.wantOutcome(t, outcomeUnsent, 1)
+	}
+}
+
+func (b *testBench) wantOutcome(t *testing.T, label string, want float64) {
+	t.Helper()
+	wantCount(t, "join_accepts{"+label+"}", b.metrics.accepts.WithLabelValues(label), want)
 }
 
 func TestGatewayWithoutContextIsPassedOver(t *testing.T) {

@@ -80,8 +80,12 @@ func (tx *Tx) AccessKey(id string) (k joinserver.AccessKey, err error) {
 
 // InsertAccessKey records a new AccessKey, its secret sealed. ErrDuplicate.
 func (tx *Tx) InsertAccessKey(k joinserver.AccessKey) error {
-	_, err := tx.exec(`INSERT INTO access_keys (id, account_id, user_name, sealed_secret, enabled) VALUES ($1, $2, $3, $4, $5)`,
-		k.ID, int64(k.Account), k.User, tx.record.sealer.SealSecret(k.Secret, placeOfSecret(k.ID)), k.Enabled)
+	seal, err := tx.sealer()
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`INSERT INTO access_keys (id, account_id, user_name, sealed_secret, enabled) VALUES ($1, $2, $3, $4, $5)`,
+		k.ID, int64(k.Account), k.User, seal.SealSecret(k.Secret, placeOfSecret(k.ID)), k.Enabled)
 	return asDuplicate(err)
 }
 

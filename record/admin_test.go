@@ -13,10 +13,7 @@ import (
 	"joingate/record"
 )
 
-var (
-	_ linkwan.Tx     = (*record.Tx)(nil)
-	_ linkwan.WideTx = (*record.Tx)(nil)
-)
+var _ linkwan.Tx = (*record.Tx)(nil)
 
 var errRollBack = errors.New("roll back")
 

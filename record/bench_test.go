@@ -2,6 +2,7 @@ package record_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -28,8 +29,15 @@ func BenchmarkCommit(b *testing.B) {
 	for _, c := range []struct {
 		name       string
 		goroutines int
-	}{{"alone", 1}, {"512", 512}, {"2048", 2048}} {
+		wrapped    bool // session keys for both servers of the account
+	}{{"alone", 1, false}, {"512", 512, false}, {"2048", 2048, false}, {"512 with keys", 512, true}} {
 		b.Run(c.name, func(b *testing.B) {
+			if c.wrapped {
+				update(b, r, func(tx *record.Tx) error {
+					return errors.Join(tx.SetRecipient(owner, record.NetworkServer, wrappingKey(b, "ns", 1)),
+						tx.SetRecipient(owner, record.ApplicationServer, wrappingKey(b, "as", 2)))
+				})
+			}
 			before := batches.Load()
 			b.ReportAllocs()
 			commitAll(b, r, claims, &next, c.goroutines)

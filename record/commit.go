@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"joingate/joinserver"
@@ -21,8 +22,11 @@ const maxBatch = 1024
 // pendingJoin is a claim on its way through a group commit.
 type pendingJoin struct {
 	claim joinserver.Claim
+	found onRecord
 	grant joinserver.Grant
-	event []byte // JSON of the join event
+	slot  int       // of the session
+	at    time.Time // of the join, as it is written
+	event []byte    // JSON of the join event
 	err   error
 	done  chan struct{}
 }
@@ -117,7 +121,7 @@ func (r *Record) commitBatch(batch []*pendingJoin) {
 	}
 	r.observe(len(batch), r.now().Sub(start))
 	if granted {
-		r.signalOutbox()
+		r.signalOutboxes()
 	}
 }
 
@@ -143,7 +147,7 @@ func (r *Record) decideBatch(ctx context.Context, tx *sql.Tx, batch []*pendingJo
 	for rest := batch; len(rest) > 0; {
 		var claims []*pendingJoin
 		claims, rest = distinctDevices(rest)
-		round := joinRound{ctx: ctx, tx: tx, statements: r.joins, addresses: r.engine.locks.addresses, clock: r.commitTime, cursor: &r.addrCursor}
+		round := joinRound{record: r, ctx: ctx, tx: tx, statements: r.joins}
 		if err := round.decide(claims); err != nil {
 			return 0, err
 		}
@@ -201,16 +205,15 @@ func distinctDevices(claims []*pendingJoin) (first, again []*pendingJoin) {
 // joinRound decides the claims of different devices together: one read for all,
 // a decision for each, one write for all.
 type joinRound struct {
+	record     *Record
 	ctx        context.Context
 	tx         *sql.Tx
 	statements *joinStatements
-	addresses  string // the lock of the DevAddrs
-	clock      func() (now, at time.Time)
 	now        time.Time // decides
 	at         time.Time // is written; never before that of an earlier commit
-	cursor     *int64
 	spaces     map[joinserver.NetID]*addressSpace
-	shared     uint64 // DevAddrs given that another live session has
+	brought    []int64 // DevAddrs that claims of the round bring
+	shared     uint64  // DevAddrs given that another live session has
 }
 
 // decide puts into each claim its grant, or why it has none. The error returned is a
@@ -221,80 +224,109 @@ func (r *joinRound) decide(claims []*pendingJoin) error {
 	if err != nil {
 		return err
 	}
-	if err := take(r.ctx, r.tx, r.addresses); err != nil {
+	if err := take(r.ctx, r.tx, r.record.engine.locks.addresses); err != nil {
 		return err
 	}
-	r.now, r.at = r.clock()
-	r.spaces = map[joinserver.NetID]*addressSpace{}
+	r.now, r.at = r.record.commitTime()
 	granted := make([]*pendingJoin, 0, len(claims))
 	for i, p := range claims {
-		if p.err = verdict(p.claim, found[i], r.now); p.err != nil {
-			continue
-		}
-		if p.grant, err = r.grant(p.claim, found[i], len(claims)); err != nil {
-			return fmt.Errorf("DevAddr for %s: %w", p.claim.Request.DevEUI, err)
-		}
-		// What a gateway measured may not go into JSON (NaN); it must not fail the others.
-		if p.event, p.err = json.Marshal(p.claim.Event(p.grant, r.at)); p.err == nil {
+		if p.err = verdict(p.claim, found[i], r.now); p.err == nil {
+			p.found = found[i]
 			granted = append(granted, p)
 		}
+	}
+	if err := r.grant(granted); err != nil {
+		return err
+	}
+	if granted, err = r.events(granted); err != nil {
+		return err
 	}
 	return r.write(granted)
 }
 
-func (r *joinRound) grant(c joinserver.Claim, has onRecord, roundSize int) (joinserver.Grant, error) {
-	space := r.spaces[c.NetID]
-	if space == nil {
-		space = newAddressSpace(r, c.NetID, roundSize)
-		r.spaces[c.NetID] = space
+// grant gives each claim its JoinNonce and its DevAddr.
+func (r *joinRound) grant(claims []*pendingJoin) error {
+	r.spaces = map[joinserver.NetID]*addressSpace{}
+	for _, p := range claims {
+		if p.claim.DevAddr != nil {
+			r.brought = append(r.brought, addrNumber(*p.claim.DevAddr))
+		}
 	}
-	addr, err := space.allocate(has.newest, has.before)
-	return joinserver.Grant{JoinNonce: has.newest.joinNonce + 1, DevAddr: addrOf(addr)}, err
-}
-
-// onRecord is what the record holds that decides a claim.
-type onRecord struct {
-	versions joinserver.PolicyVersions // 0 where a row is gone, or not linked any more
-	newest   sessionOnRecord
-	before   sessionOnRecord // the one before it: the new session takes its place
-	seen     bool            // this DevNonce was used with this JoinEUI
-	mic      int64           // of the frame that used it
-	until    int64           // RX2 of that frame
-	highest  int64           // DevNonce used with this JoinEUI; -1: none
-}
-
-// sessionOnRecord is a session of a device; its zero value is none.
-type sessionOnRecord struct {
-	joinNonce uint32
-	devAddr   int64 // noAddress: there is no session
-}
-
-// verdict is the decision of the commit: pure, so that it is the same on every
-// engine. Nil grants the claim.
-func verdict(c joinserver.Claim, has onRecord, now time.Time) error {
-	req := c.Request
-	if has.seen && has.mic == micNumber(req.MIC) && now.UnixMilli() <= has.until {
-		return joinserver.ErrLateCopy
-	}
-	if now.After(c.Deadline) {
-		return refuse(c, joinserver.TooLate)
-	}
-	if has.versions != c.Versions() {
-		return joinserver.ErrPolicyMoved
-	}
-	if has.seen || joinserver.Monotonic(c.Policy.Node.MACVersion) && int64(req.DevNonce) <= has.highest {
-		return refuse(c, joinserver.DevNonceReplayed)
-	}
-	if has.newest.joinNonce >= joinserver.MaxJoinNonce {
-		return refuse(c, joinserver.JoinNonceExhausted)
+	for _, p := range claims {
+		p.grant.JoinNonce, p.slot = p.found.joinNonce()+1, p.found.slotFor(p.claim)
+		if p.claim.DevAddr != nil {
+			p.grant.DevAddr = *p.claim.DevAddr
+			continue
+		}
+		space := r.spaces[p.claim.NetID]
+		if space == nil {
+			space = newAddressSpace(r, p.claim.NetID, len(claims))
+			r.spaces[p.claim.NetID] = space
+		}
+		addr, err := space.allocate(p.found.lastAddress(), p.found.sessions[p.slot])
+		if err != nil {
+			return fmt.Errorf("DevAddr for %s: %w", p.claim.Request.DevEUI, err)
+		}
+		p.grant.DevAddr = addrOf(addr)
 	}
 	return nil
 }
 
-func refuse(c joinserver.Claim, reason joinserver.Reason) error {
-	return &joinserver.Rejection{Reason: reason, DevEUI: c.Request.DevEUI, JoinEUI: c.Request.JoinEUI, Account: c.Policy.Node.Account}
+// lastAddress is the DevAddr that the device got last, or noAddress.
+func (has onRecord) lastAddress() int64 {
+	newest := has.newest()
+	if addr := has.sessions[newest].devAddr; addr != noAddress {
+		return addr
+	}
+	return has.sessions[1-newest].devAddr
 }
 
-func micNumber(mic [4]byte) int64 {
-	return int64(mic[0])<<24 | int64(mic[1])<<16 | int64(mic[2])<<8 | int64(mic[3])
+// eventsTogether is how many join events one goroutine makes: it wraps session keys
+// and writes JSON, for which the others need not wait.
+const eventsTogether = 64
+
+// events makes the join events, and gives the claims that have one. One claim's
+// fault must not fail the others.
+func (r *joinRound) events(claims []*pendingJoin) (with []*pendingJoin, err error) {
+	recipients, err := r.recipients(claims)
+	if err != nil {
+		return nil, err
+	}
+	var all sync.WaitGroup
+	for part := range slices.Chunk(claims, eventsTogether) {
+		all.Go(func() {
+			for _, p := range part {
+				p.at = p.found.inOrder(r.at)
+				p.event, p.err = eventOf(p, recipients[p.claim.Policy.Node.Account])
+			}
+		})
+	}
+	all.Wait()
+	return slices.DeleteFunc(claims, func(p *pendingJoin) bool { return p.err != nil }), nil
+}
+
+func eventOf(p *pendingJoin, to recipients) ([]byte, error) {
+	if to.fault != nil {
+		return nil, to.fault
+	}
+	event, err := p.claim.Event(p.grant, p.at, to.Recipients)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(event)
+}
+
+// mostSkew is by how much the clocks of programs on one record may differ before
+// the events of a device may change places.
+const mostSkew = time.Minute
+
+// inOrder gives the time to write for a join: not before that of the device's join
+// before it, which another program with another clock may have committed. A time
+// that is far ahead was a mistake, and is not carried on.
+func (has onRecord) inOrder(at time.Time) time.Time {
+	before := time.UnixMilli(has.sessions[has.newest()].joined)
+	if before.After(at) && before.Sub(at) <= mostSkew {
+		return before
+	}
+	return at
 }

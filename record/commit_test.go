@@ -83,7 +83,7 @@ AND rx_delay_s = 1 AND dl_settings = 2 AND band_plan_group = 101 AND cf_list = $
 			t.Errorf("%d DevNonces, not 1", n)
 		}
 		events := must[[]joinserver.OutboxEvent](t)(w.r.Pending(context.Background(), 10))
-		want := must[[]byte](t)(json.Marshal(c.Event(grant, noon)))
+		want := must[[]byte](t)(json.Marshal(must[joinserver.JoinEvent](t)(c.Event(grant, noon, joinserver.Recipients{}))))
 		if len(events) != 1 || events[0].DevEUI != devEUI(0) || events[0].JoinNonce != 1 || events[0].Account != owner || string(events[0].Payload) != string(want) {
 			t.Errorf("outbox holds %+v", events)
 		}

@@ -19,6 +19,7 @@ import (
 var (
 	_ joinserver.Policies = (*record.Record)(nil)
 	_ joinserver.Joins    = (*record.Record)(nil)
+	_ joinserver.Sessions = (*record.Record)(nil)
 )
 
 const (
@@ -113,14 +114,23 @@ type world struct {
 func onEngines(t *testing.T, test func(*testing.T, *world)) {
 	t.Helper()
 	for _, e := range engines {
-		t.Run(e.name, func(t *testing.T) { test(t, newWorld(t, e)) })
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel() // the engines wait for different things
+			test(t, newWorld(t, e))
+		})
 	}
 }
 
 func newWorld(t testing.TB, e engine) *world {
 	t.Helper()
+	return newWorldWith(t, e, record.Options{})
+}
+
+// newWorldWith opens the record with sinks.
+func newWorldWith(t testing.TB, e engine, o record.Options) *world {
+	t.Helper()
 	w := &world{clock: newClock(), store: e.new(t)}
-	w.store.options.Now = w.clock.now
+	w.store.options.Now, w.store.options.Sinks = w.clock.now, o.Sinks
 	w.r = open(t, w.store.options)
 	w.place = newPlace(t, w.r)
 	return w
@@ -136,7 +146,8 @@ func open(t testing.TB, o record.Options) *record.Record {
 
 var tables = []string{
 	"revision", "key_check", "accounts", "users", "access_keys", "join_permissions", "node_groups", "orders", "imports",
-	"nodes", "gateways", "gateway_states", "notifications", "dev_nonces", "sessions", "outbox", "audit", "signature_nonces",
+	"nodes", "gateways", "gateway_states", "notifications", "dev_nonces", "rejoin_counts", "sessions", "outbox", "outbox_sinks", "audit",
+	"signature_nonces", "account_keks", "restored",
 }
 
 // counts gives the number of rows of every table.

@@ -19,6 +19,7 @@ var copiedTables = []copiedTable{
 	{"accounts", "id"},
 	{"users", "account_id, name"},
 	{"access_keys", "id"},
+	{"account_keks", "account_id, recipient"},
 	{"join_permissions", "id"},
 	{"node_groups", "id"},
 	{"orders", "id"},
@@ -28,10 +29,13 @@ var copiedTables = []copiedTable{
 	{"gateway_states", "gw_eui, changed_ms"},
 	{"notifications", "id"},
 	{"dev_nonces", "dev_eui, join_eui, dev_nonce"},
+	{"rejoin_counts", "dev_eui, join_eui"},
 	{"sessions", "dev_eui, slot"},
 	{"outbox", "committed_ms, dev_eui, join_nonce"},
+	{"outbox_sinks", "sink, committed_ms, dev_eui, join_nonce"},
 	{"audit", "revision"},
 	{"signature_nonces", "access_key_id, nonce"},
+	{"restored", "only_row"},
 }
 
 type copiedTable struct{ name, key string }

@@ -29,7 +29,7 @@ const crashDevices = 64
 // kill -9 at any moment: every join whose commit had returned is on record with
 // its session, DevNonce and join event, and no JoinNonce is used twice.
 func TestKilledWhileCommitting(t *testing.T) {
-	w := newWorld(t, engine{"sqlite", newSQLite})
+	w := newWorldWith(t, engine{"sqlite", newSQLite}, record.Options{Sinks: []string{"webhook"}})
 	w.importNodes(t, w.r, band.MAC1_0_3, 0, crashDevices)
 	seen := map[string]bool{} // DevEUI and JoinNonce of all grants
 	for life := range 3 {
@@ -47,6 +47,9 @@ func TestKilledWhileCommitting(t *testing.T) {
 		}
 		if n := one[int](t, db, `SELECT (SELECT COUNT(*) FROM outbox) - (SELECT COUNT(*) FROM dev_nonces)`); n != 0 {
 			t.Errorf("join events and DevNonces differ by %d", n)
+		}
+		if n := one[int](t, db, `SELECT (SELECT COUNT(*) FROM outbox) - (SELECT COUNT(*) FROM outbox_sinks)`); n != 0 {
+			t.Errorf("the outboxes of two sinks differ by %d", n)
 		}
 		if n := one[int](t, db, `SELECT COUNT(*) FROM (SELECT dev_eui FROM outbox GROUP BY dev_eui HAVING COUNT(*) <> MAX(join_nonce)) AS gaps`); n != 0 {
 			t.Errorf("%d devices have a gap in their JoinNonces", n)
@@ -106,7 +109,7 @@ func TestCrashChild(t *testing.T) {
 		t.Skip("runs as the child of TestKilledWhileCommitting")
 	}
 	firstNonce := must[int](t)(strconv.Atoi(os.Getenv(crashNonce)))
-	r := open(t, record.Options{SQLitePath: path, KEK: kekOf("test")})
+	r := open(t, record.Options{SQLitePath: path, KEK: kekOf("test"), Sinks: []string{"webhook"}})
 	p := place{gateway: gatewayID}
 	var print sync.Mutex
 	together(crashDevices, func(i int) {

@@ -43,26 +43,34 @@ const maxWidth = 8192
 
 func newAddressSpace(round *joinRound, netID joinserver.NetID, roundSize int) *addressSpace {
 	first, count := addrNumber(netID.Address(0)), int64(netID.AddressCount())
-	return &addressSpace{
-		round: round, first: first, end: first + count, from: first + *round.cursor%count, unseen: count,
+	a := &addressSpace{
+		round: round, first: first, end: first + count, from: first + round.record.addrCursor%count, unseen: count,
 		width: min(int64(2*roundSize+16), maxWidth), given: make(map[int64]bool, roundSize), released: map[int64]int{},
 	}
+	for _, addr := range round.brought {
+		if a.has(addr) {
+			a.given[addr] = true
+		}
+	}
+	return a
 }
 
-// allocate gives a node an address that no live session has and that is not the
-// node's last. The session before is over: the new one takes its place. When the
-// space is full, the address unused for longest is shared, and counted.
-func (a *addressSpace) allocate(newest, before sessionOnRecord) (int64, error) {
-	if a.first <= before.devAddr && before.devAddr < a.end {
-		a.released[before.devAddr]++
-		a.stack = append(a.stack, before.devAddr)
+func (a *addressSpace) has(addr int64) bool { return a.first <= addr && addr < a.end }
+
+// allocate gives a node an address that no live session has and that is not last,
+// the node's own. The session that ends makes room for the new one. When the space
+// is full, the address unused for longest is shared, and counted.
+func (a *addressSpace) allocate(last int64, ends sessionOnRecord) (int64, error) {
+	if ends.live && a.has(ends.devAddr) {
+		a.released[ends.devAddr]++
+		a.stack = append(a.stack, ends.devAddr)
 	}
-	addr, err := a.takeFree(newest.devAddr)
+	addr, err := a.takeFree(last)
 	if err == nil && addr == noAddress {
-		addr, err = a.takeReleased(newest.devAddr)
+		addr, err = a.takeReleased(last)
 	}
 	if err == nil && addr == noAddress {
-		addr, err = a.share(newest.devAddr)
+		addr, err = a.share(last)
 		a.round.shared++
 	}
 	a.given[addr] = true
@@ -75,7 +83,7 @@ func (a *addressSpace) takeFree(own int64) (int64, error) {
 		if i := slices.IndexFunc(a.free, func(addr int64) bool { return addr != own }); i >= 0 {
 			addr := a.free[i]
 			a.free = slices.Delete(a.free, i, i+1)
-			*a.round.cursor = addr + 1 - a.first
+			a.round.record.addrCursor = addr + 1 - a.first
 			return addr, nil
 		}
 		if a.unseen == 0 {
@@ -91,18 +99,21 @@ func (a *addressSpace) takeFree(own int64) (int64, error) {
 func (a *addressSpace) look() error {
 	to := min(a.from+min(a.width, a.unseen), a.end)
 	next := a.from
-	err := a.query(sqlLiveAddresses, func(live int64) {
-		for ; next < live; next++ {
-			a.free = append(a.free, next)
+	freeUntil := func(end int64) {
+		for ; next < end; next++ {
+			if !a.given[next] {
+				a.free = append(a.free, next)
+			}
 		}
+	}
+	err := a.query(sqlLiveAddresses, func(live int64) {
+		freeUntil(live)
 		next = live + 1
 	}, a.from, to)
 	if err != nil {
 		return err
 	}
-	for ; next < to; next++ {
-		a.free = append(a.free, next)
-	}
+	freeUntil(to)
 	a.unseen -= to - a.from
 	a.width = min(2*a.width, maxWidth)
 	if a.from = to; to == a.end {

@@ -59,3 +59,23 @@ func (r *Record) WriteDurability(ctx context.Context) (settings []string, err er
 	}
 	return settings, nil
 }
+
+// MigrateTo gives an empty database the schema of an older program.
+func MigrateTo(ctx context.Context, db *sql.DB, postgres bool, version int64) error {
+	e := &sqliteEngine
+	if postgres {
+		e = &postgresEngine
+	}
+	provider, err := newProvider(db, e)
+	if err != nil {
+		return err
+	}
+	_, err = provider.UpTo(ctx, version)
+	return err
+}
+
+// IsJoinEvent reports whether Restore takes a line for a join event.
+func IsJoinEvent(line []byte) bool {
+	_, ok := readLoggedJoin(line)
+	return ok
+}

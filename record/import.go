@@ -88,7 +88,10 @@ WHERE nodes.import_id <> excluded.import_id AND nodes.import_id IN (SELECT id FR
 		return err
 	}
 	defer insert.Close()
-	seal := tx.record.sealer
+	seal, err := tx.sealer()
+	if err != nil {
+		return err
+	}
 	for _, n := range nodes {
 		bound := nowMillis
 		if n.GroupID == 0 {
@@ -108,7 +111,7 @@ WHERE nodes.import_id <> excluded.import_id AND nodes.import_id IN (SELECT id FR
 			return &KnownNodeError{n.DevEUI}
 		}
 	}
-	return nil
+	return tx.startBeyond(nodes)
 }
 
 // bringIntoForce ends the staging, if all of it is still there: another import of

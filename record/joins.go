@@ -10,7 +10,7 @@ import (
 
 // joinStatements are the statements of a round of joins, and of the delivery of
 // its events.
-type joinStatements struct{ state, nonces, sessions, events bulk }
+type joinStatements struct{ state, rejoins, keks, nonces, counts, sessions, events, sinkEvents bulk }
 
 const (
 	// The versions are looked up along the links that the policy went, so that a
@@ -19,8 +19,11 @@ const (
 	// DevNonce is asked for where it counts.
 	sqlJoinState = `
 SELECT c.column1, COALESCE(n.version, 0), COALESCE(g.version, 0), COALESCE(p.version, 0), COALESCE(w.version, 0),
-       COALESCE(s0.join_nonce, 0), COALESCE(s0.dev_addr, -1), COALESCE(s1.join_nonce, 0), COALESCE(s1.dev_addr, -1),
-       u.mic IS NOT NULL, COALESCE(u.mic, 0), COALESCE(u.answer_until_ms, 0),
+       COALESCE(s0.join_nonce, 0), COALESCE(s0.dev_addr, -1), COALESCE(s0.live, FALSE), COALESCE(s0.confirmed_nonce = s0.join_nonce, FALSE),
+       COALESCE(s0.joined_ms, 0),
+       COALESCE(s1.join_nonce, 0), COALESCE(s1.dev_addr, -1), COALESCE(s1.live, FALSE), COALESCE(s1.confirmed_nonce = s1.join_nonce, FALSE),
+       COALESCE(s1.joined_ms, 0),
+       EXISTS (SELECT 1 FROM account_keks), u.mic IS NOT NULL, COALESCE(u.mic, 0), COALESCE(u.answer_until_ms, 0),
        CASE WHEN n.mac_version IN ('1.0.4', '1.1')
             THEN COALESCE((SELECT MAX(h.dev_nonce) FROM dev_nonces h WHERE h.dev_eui = c.column2 AND h.join_eui = c.column3), -1)
             ELSE -1 END
@@ -33,6 +36,18 @@ LEFT JOIN sessions s0 ON s0.dev_eui = c.column2 AND s0.slot = 0
 LEFT JOIN sessions s1 ON s1.dev_eui = c.column2 AND s1.slot = 1
 LEFT JOIN dev_nonces u ON u.dev_eui = c.column2 AND u.join_eui = c.column3 AND u.dev_nonce = c.column4`
 	sqlJoinStateRow = `(CAST(? AS BIGINT), ?, ?, CAST(? AS BIGINT), ?)`
+
+	// What a device has sent of rejoin-requests; no row: nothing.
+	sqlRejoins = `
+SELECT c.column1, r.session, r.rj_count, r.mic, r.answer_until_ms
+FROM (VALUES {rows}) c JOIN rejoin_counts r ON r.dev_eui = c.column2 AND r.join_eui = c.column3`
+	sqlRejoinsRow = `(CAST(? AS BIGINT), ?, ?)`
+
+	sqlRejoinCount = `
+INSERT INTO rejoin_counts (dev_eui, join_eui, session, rj_count, mic, answer_until_ms) VALUES {rows}
+ON CONFLICT (dev_eui, join_eui) DO UPDATE SET session = excluded.session, rj_count = excluded.rj_count, mic = excluded.mic,
+    answer_until_ms = excluded.answer_until_ms`
+	sqlRejoinCountRow = `(?, ?, ?, ?, ?, ?)`
 
 	sqlDevNonce    = `INSERT INTO dev_nonces (dev_eui, join_eui, dev_nonce, mic, answer_until_ms) VALUES {rows}`
 	sqlDevNonceRow = `(?, ?, ?, ?, ?)`
@@ -51,6 +66,9 @@ ON CONFLICT (dev_eui, slot) DO UPDATE SET
 
 	sqlOutbox    = `INSERT INTO outbox (committed_ms, dev_eui, join_nonce, account_id, payload) VALUES {rows}`
 	sqlOutboxRow = `(?, ?, ?, ?, ?)`
+
+	sqlOutboxSinks    = `INSERT INTO outbox_sinks (sink, committed_ms, dev_eui, join_nonce, account_id, payload) VALUES {rows}`
+	sqlOutboxSinksRow = `(?, ?, ?, ?, ?, ?)`
 )
 
 func (e *engine) prepareJoins(ctx context.Context, db *sql.DB) (*joinStatements, error) {
@@ -60,9 +78,13 @@ func (e *engine) prepareJoins(ctx context.Context, db *sql.DB) (*joinStatements,
 		text, row string
 	}{
 		{&s.state, sqlJoinState, sqlJoinStateRow},
+		{&s.rejoins, sqlRejoins, sqlRejoinsRow},
+		{&s.keks, sqlAccountKEKs, sqlAccountKEKsRow},
 		{&s.nonces, sqlDevNonce, sqlDevNonceRow},
+		{&s.counts, sqlRejoinCount, sqlRejoinCountRow},
 		{&s.sessions, sqlSession, sqlSessionRow},
 		{&s.events, sqlOutbox, sqlOutboxRow},
+		{&s.sinkEvents, sqlOutboxSinks, sqlOutboxSinksRow},
 	} {
 		var err error
 		if *st.to, err = e.prepareBulk(ctx, db, st.text, st.row); err != nil {
@@ -83,53 +105,104 @@ func (r *joinRound) read(claims []*pendingJoin) ([]onRecord, error) {
 	err := r.statements.state.query(r.ctx, r.tx, args, func(rows *sql.Rows) error {
 		var i int
 		var has onRecord
-		var even, odd sessionOnRecord
-		v := &has.versions
+		v, even, odd, sent := &has.versions, &has.sessions[0], &has.sessions[1], &has.sent
 		err := rows.Scan(&i, &v.Node, &v.NodeGroup, &v.Permission, &v.Gateway,
-			&even.joinNonce, &even.devAddr, &odd.joinNonce, &odd.devAddr, &has.seen, &has.mic, &has.until, &has.highest)
-		if has.newest, has.before = even, odd; odd.joinNonce > even.joinNonce {
-			has.newest, has.before = odd, even
-		}
+			&even.joinNonce, &even.devAddr, &even.live, &even.confirmed, &even.joined,
+			&odd.joinNonce, &odd.devAddr, &odd.live, &odd.confirmed, &odd.joined,
+			&has.keks, &sent.seen, &sent.mic, &sent.until, &sent.highest)
 		found[i] = has
 		return err
 	})
+	if err == nil {
+		err = r.readRejoins(claims, found)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read what decides the joins: %w", err)
 	}
 	return found, nil
 }
 
-// write records the granted claims: their DevNonces, their sessions, their join
-// events.
+// readRejoins puts what was sent of rejoin-requests in the place of the DevNonces
+// for those that are such.
+func (r *joinRound) readRejoins(claims []*pendingJoin, found []onRecord) error {
+	var args []any
+	for i, p := range claims {
+		if p.claim.Type != joinserver.Joined {
+			found[i].sent = countOnRecord{highest: -1}
+			args = append(args, i, p.claim.Request.DevEUI.String(), countedWith(p.claim))
+		}
+	}
+	return r.statements.rejoins.query(r.ctx, r.tx, args, func(rows *sql.Rows) error {
+		var i int
+		var session uint32
+		var sent countOnRecord
+		if err := rows.Scan(&i, &session, &sent.highest, &sent.mic, &sent.until); err != nil {
+			return err
+		}
+		c := claims[i].claim
+		if countsInSession(c.Type) && session != c.Session {
+			return nil // RJcount0 began anew
+		}
+		sent.seen = sent.highest == int64(c.Request.DevNonce)
+		found[i].sent = sent
+		return nil
+	})
+}
+
+// countedWith is the join_eui of the row that a rejoin-request is counted in.
+func countedWith(c joinserver.Claim) string {
+	if countsInSession(c.Type) {
+		return ""
+	}
+	return c.Request.JoinEUI.String()
+}
+
+// write records the granted claims: what their devices have sent, their sessions,
+// their join events.
 func (r *joinRound) write(granted []*pendingJoin) error {
 	s, n := r.statements, len(granted)
 	nonces := make([]any, 0, n*s.nonces.columns)
 	sessions := make([]any, 0, n*s.sessions.columns)
 	events := make([]any, 0, n*s.events.columns)
+	var counts, sinkEvents []any
 	for _, p := range granted {
-		devEUI := any(p.claim.Request.DevEUI.String())
-		nonces = append(nonces, devEUI, p.claim.Request.JoinEUI.String(), int64(p.claim.Request.DevNonce),
-			micNumber(p.claim.Request.MIC), p.claim.AnswerUntil().UnixMilli())
-		sessions = r.appendSession(sessions, devEUI, p.claim, p.grant)
-		events = append(events, r.at.UnixMilli(), devEUI, int64(p.grant.JoinNonce), int64(p.claim.Policy.Node.Account), p.event)
+		devEUI, req := any(p.claim.Request.DevEUI.String()), p.claim.Request
+		sent := []any{int64(req.DevNonce), micNumber(req.MIC), p.claim.AnswerUntil().UnixMilli()}
+		if p.claim.Type == joinserver.Joined {
+			nonces = append(append(nonces, devEUI, req.JoinEUI.String()), sent...)
+		} else {
+			counts = append(append(counts, devEUI, countedWith(p.claim), int64(p.claim.Session)), sent...)
+		}
+		sessions = appendSession(sessions, devEUI, p)
+		event := []any{p.at.UnixMilli(), devEUI, int64(p.grant.JoinNonce), int64(p.claim.Policy.Node.Account), p.event}
+		events = append(events, event...)
+		for _, sink := range r.record.sinks {
+			sinkEvents = append(append(sinkEvents, sink), event...)
+		}
 	}
-	if err := s.nonces.exec(r.ctx, r.tx, nonces); err != nil {
-		return fmt.Errorf("write DevNonces: %w", err)
-	}
-	if err := s.sessions.exec(r.ctx, r.tx, sessions); err != nil {
-		return fmt.Errorf("write sessions: %w", err)
-	}
-	if err := s.events.exec(r.ctx, r.tx, events); err != nil {
-		return fmt.Errorf("write join events: %w", err)
+	for _, w := range []struct {
+		what string
+		bulk bulk
+		args []any
+	}{
+		{"DevNonces", s.nonces, nonces},
+		{"rejoin counts", s.counts, counts},
+		{"sessions", s.sessions, sessions},
+		{"join events", s.events, events},
+		{"join events for sinks", s.sinkEvents, sinkEvents},
+	} {
+		if err := w.bulk.exec(r.ctx, r.tx, w.args); err != nil {
+			return fmt.Errorf("write %s: %w", w.what, err)
+		}
 	}
 	return nil
 }
 
 // appendSession gives the columns of sqlSessionRow.
-func (r *joinRound) appendSession(args []any, devEUI any, c joinserver.Claim, g joinserver.Grant) []any {
-	p := c.Policy
-	return append(args, devEUI, int64(g.JoinNonce%2), int64(g.JoinNonce), addrNumber(g.DevAddr),
-		c.Request.JoinEUI.String(), int64(c.Request.DevNonce), int64(p.Node.Account), p.Group.ID, p.Permission.ID,
-		c.Gateway.EUI.String(), p.Node.MACVersion.String(), p.Permission.ClassMode, int64(p.Permission.BandPlanGroup), c.NetID.String(),
-		seconds(c.RxDelay), int64(c.DLSettings), c.CFList, r.at.UnixMilli())
+func appendSession(args []any, devEUI any, p *pendingJoin) []any {
+	c, g, policy := p.claim, p.grant, p.claim.Policy
+	return append(args, devEUI, int64(p.slot), int64(g.JoinNonce), addrNumber(g.DevAddr),
+		c.Request.JoinEUI.String(), int64(c.Request.DevNonce), int64(policy.Node.Account), policy.Group.ID, policy.Permission.ID,
+		c.Gateway.EUI.String(), policy.Node.MACVersion.String(), policy.Permission.ClassMode, int64(policy.Permission.BandPlanGroup), c.NetID.String(),
+		seconds(c.RxDelay), int64(c.DLSettings), c.CFList, p.at.UnixMilli())
 }

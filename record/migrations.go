@@ -5,9 +5,12 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+
+	"joingate/keyring"
 
 	"github.com/pressly/goose/v3"
 )
@@ -15,13 +18,10 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrate brings the schema up to date.
-func migrate(ctx context.Context, db *sql.DB, e *engine) error {
-	files, err := fs.Sub(schemaFiles{migrations, e.schema}, "migrations")
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider(e.dialect, db, files)
+// migrate brings the schema up to date, but not that of a record that is sealed with
+// another key: nobody could go on with it, neither this program nor the older one.
+func migrate(ctx context.Context, db *sql.DB, e *engine, sealer *keyring.Sealer) error {
+	provider, err := newProvider(db, e)
 	if err != nil {
 		return err
 	}
@@ -29,13 +29,17 @@ func migrate(ctx context.Context, db *sql.DB, e *engine) error {
 	if err != nil {
 		return fmt.Errorf("read the schema version: %w", err)
 	}
-	sources := provider.ListSources()
-	knows := sources[len(sources)-1].Version
-	if has > knows {
-		return fmt.Errorf("written by a newer joingate (schema %d; this one knows %d): start the newer program", has, knows)
+	knows := newestOf(provider)
+	if err := mustBeKnown(has, knows); err != nil {
+		return err
 	}
 	if has == knows {
 		return nil
+	}
+	if has > 0 {
+		if err := mustOpenCheck(ctx, db, sealer); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
 	}
 	if _, err := provider.Up(ctx); err != nil {
 		// Another program may have done it in the meantime.
@@ -43,6 +47,27 @@ func migrate(ctx context.Context, db *sql.DB, e *engine) error {
 			return nil
 		}
 		return fmt.Errorf("bring the schema from %d to %d: %w", has, knows, err)
+	}
+	return nil
+}
+
+func newProvider(db *sql.DB, e *engine) (*goose.Provider, error) {
+	files, err := fs.Sub(schemaFiles{migrations, e.schema}, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(e.dialect, db, files)
+}
+
+// newestOf is the schema version that this program knows.
+func newestOf(provider *goose.Provider) int64 {
+	sources := provider.ListSources()
+	return sources[len(sources)-1].Version
+}
+
+func mustBeKnown(has, knows int64) error {
+	if has > knows {
+		return fmt.Errorf("written by a newer joingate (schema %d; this one knows %d): start the newer program", has, knows)
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ const deviceColumns = `n.dev_eui, n.account_id, COALESCE(n.group_id, 0), n.enabl
 // A session that ended with its node's removal is none of the node that was
 // imported again.
 const deviceFrom = ` FROM nodes n LEFT JOIN sessions s ON s.dev_eui = n.dev_eui AND s.live
-    AND s.join_nonce = (SELECT MAX(m.join_nonce) FROM sessions m WHERE m.dev_eui = n.dev_eui)`
+    AND s.join_nonce = (SELECT MAX(m.join_nonce) FROM sessions m WHERE m.dev_eui = n.dev_eui AND m.live)`
 
 var deviceOrder = order{joinserver.ByID: "n.dev_eui", joinserver.ByCreated: "n.bound_ms", joinserver.ByLastJoin: "COALESCE(s.joined_ms, 0)"}
 
@@ -138,14 +138,23 @@ func (tx *Tx) mustHaveNode(device joinserver.EUI64) error {
 	return err
 }
 
-// ResetNonces forgets the DevNonces of a device, so that it may use them again.
-// Its JoinNonce goes on counting. ErrNotFound.
+// ResetNonces forgets the DevNonces of a device and its RJcount1, so that it may
+// use them again. Its JoinNonce goes on counting. ErrNotFound.
 func (tx *Tx) ResetNonces(device joinserver.EUI64) error {
 	if err := tx.mustHaveNode(device); err != nil {
 		return err
 	}
-	_, err := tx.exec(`DELETE FROM dev_nonces WHERE dev_eui = $1`, device.String())
-	return err
+	return tx.forgetCounts(`= $1`, device.String())
+}
+
+// forgetCounts leaves RJcount0, whose row has no JoinEUI: it ends with its session.
+func (tx *Tx) forgetCounts(devices string, arg any) error {
+	for _, forget := range []string{`DELETE FROM dev_nonces WHERE dev_eui `, `DELETE FROM rejoin_counts WHERE join_eui <> '' AND dev_eui `} {
+		if _, err := tx.exec(forget+devices, arg); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ResetNoncesOfPermission does the same for all devices that join by a permission,
@@ -158,8 +167,7 @@ func (tx *Tx) ResetNoncesOfPermission(permission int64) (devices int64, err erro
 	if err := tx.row(`SELECT COUNT(*)`+joining, permission).Scan(&devices); err != nil {
 		return 0, err
 	}
-	_, err = tx.exec(`DELETE FROM dev_nonces WHERE dev_eui IN (SELECT n.dev_eui`+joining+`)`, permission)
-	return devices, err
+	return devices, tx.forgetCounts(`IN (SELECT n.dev_eui`+joining+`)`, permission)
 }
 
 // DeleteNode forgets a device and ends its sessions. Its DevNonces and its

@@ -8,14 +8,14 @@ import (
 )
 
 const permissionColumns = `p.id, p.version, p.type, p.owner_id, p.renter_id, p.name, p.instance_id, p.enabled, p.auth_state,
-    p.join_eui, p.band_plan_group, p.class_mode, p.rx_delay_s, p.data_rate, p.created_ms`
+    p.join_eui, p.band_plan_group, p.class_mode, p.rx_delay_s, p.data_rate, p.require_own, p.created_ms`
 
 func scanPermission(scan func(...any) error) (p joinserver.Permission, err error) {
 	var joinEUI string
 	var rxDelay int64
 	var dataRate sql.NullInt64
 	err = scan(&p.ID, &p.Version, &p.Type, &p.Owner, &p.Renter, &p.Name, &p.InstanceID, &p.Enabled, &p.AuthState,
-		&joinEUI, &p.BandPlanGroup, &p.ClassMode, &rxDelay, &dataRate, &p.CreateMillis)
+		&joinEUI, &p.BandPlanGroup, &p.ClassMode, &rxDelay, &dataRate, &p.RequireOwn, &p.CreateMillis)
 	if err != nil {
 		return p, asNotFound(err)
 	}
@@ -86,10 +86,10 @@ func (tx *Tx) InsertPermission(p joinserver.Permission) (int64, error) {
 	}
 	_, err = tx.exec(`
 INSERT INTO join_permissions (id, version, type, owner_id, renter_id, name_account_id, name, instance_id, enabled, auth_state,
-    join_eui, band_plan_group, class_mode, rx_delay_s, data_rate, created_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+    join_eui, band_plan_group, class_mode, rx_delay_s, data_rate, require_own, created_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
 		id, id, string(p.Type), int64(p.Owner), int64(p.Renter), int64(p.Account()), p.Name, p.InstanceID, p.Enabled, string(p.AuthState),
-		p.JoinEUI.String(), int64(p.BandPlanGroup), p.ClassMode, seconds(p.RxDelay), dataRateNumber(p.DataRate), p.CreateMillis)
+		p.JoinEUI.String(), int64(p.BandPlanGroup), p.ClassMode, seconds(p.RxDelay), dataRateNumber(p.DataRate), p.RequireOwn, p.CreateMillis)
 	return id, asDuplicate(err)
 }
 
@@ -98,11 +98,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 func (tx *Tx) UpdatePermission(p joinserver.Permission) error {
 	return tx.mustChange(`
 UPDATE join_permissions SET version = $1, type = $2, owner_id = $3, renter_id = $4, name_account_id = $5, name = $6, instance_id = $7,
-    enabled = $8, auth_state = $9, join_eui = $10, band_plan_group = $11, class_mode = $12, rx_delay_s = $13, data_rate = $14, created_ms = $15
-WHERE id = $16`,
+    enabled = $8, auth_state = $9, join_eui = $10, band_plan_group = $11, class_mode = $12, rx_delay_s = $13, data_rate = $14, require_own = $15, created_ms = $16
+WHERE id = $17`,
 		tx.revision, string(p.Type), int64(p.Owner), int64(p.Renter), int64(p.Account()), p.Name, p.InstanceID,
-		p.Enabled, string(p.AuthState), p.JoinEUI.String(), int64(p.BandPlanGroup), p.ClassMode, seconds(p.RxDelay), dataRateNumber(p.DataRate), p.CreateMillis,
-		p.ID)
+		p.Enabled, string(p.AuthState), p.JoinEUI.String(), int64(p.BandPlanGroup), p.ClassMode, seconds(p.RxDelay), dataRateNumber(p.DataRate), p.RequireOwn,
+		p.CreateMillis, p.ID)
 }
 
 // DeletePermission removes a permission. ErrNotFound.

@@ -13,14 +13,15 @@ import (
 )
 
 // policyStatements are what reading policies needs.
-type policyStatements struct{ policy, gateway *sql.Stmt }
+type policyStatements struct{ policy, gateway, sessions *sql.Stmt }
 
 const (
 	sqlPolicy = `
 SELECT n.account_id, n.enabled, n.mac_version, n.sealed_app, n.sealed_nwk, n.version,
        COALESCE(g.id, 0), COALESCE(g.version, 0),
        COALESCE(p.id, 0), COALESCE(p.version, 0), COALESCE(p.type, ''), COALESCE(p.owner_id, 0), COALESCE(p.enabled, FALSE),
-       COALESCE(p.join_eui, '0000000000000000'), COALESCE(p.band_plan_group, 0), COALESCE(p.class_mode, ''), COALESCE(p.rx_delay_s, 0), p.data_rate
+       COALESCE(p.join_eui, '0000000000000000'), COALESCE(p.band_plan_group, 0), COALESCE(p.class_mode, ''), COALESCE(p.rx_delay_s, 0), p.data_rate,
+       COALESCE(p.require_own, FALSE)
 FROM nodes n
 LEFT JOIN node_groups g ON g.id = n.group_id
 LEFT JOIN join_permissions p ON p.id = g.permission_id
@@ -34,7 +35,8 @@ FROM gateways w JOIN accounts a ON a.id = w.account_id WHERE w.gw_eui = $1`
 func preparePolicies(ctx context.Context, db *sql.DB) (*policyStatements, error) {
 	policy, err1 := db.PrepareContext(ctx, sqlPolicy)
 	gateway, err2 := db.PrepareContext(ctx, sqlGateway)
-	return &policyStatements{policy, gateway}, errors.Join(err1, err2)
+	sessions, err3 := db.PrepareContext(ctx, sqlSessions)
+	return &policyStatements{policy, gateway, sessions}, errors.Join(err1, err2, err3)
 }
 
 // Policy implements joinserver.Policies from the truth.
@@ -51,7 +53,7 @@ func (r *Record) Policy(ctx context.Context, device joinserver.EUI64) (joinserve
 	ctx, cancel := r.bound(ctx, r.busyTimeout)
 	defer cancel()
 	err := r.policies.policy.QueryRowContext(ctx, device.String()).Scan(&n.Account, &n.Enabled, &mac, &app, &nwk, &n.Version,
-		&g.ID, &g.Version, &p.ID, &p.Version, &p.Type, &p.Owner, &p.Enabled, &joinEUI, &p.BandPlanGroup, &p.ClassMode, &rxDelay, &dataRate)
+		&g.ID, &g.Version, &p.ID, &p.Version, &p.Type, &p.Owner, &p.Enabled, &joinEUI, &p.BandPlanGroup, &p.ClassMode, &rxDelay, &dataRate, &p.RequireOwn)
 	if errors.Is(err, sql.ErrNoRows) {
 		return joinserver.Policy{}, joinserver.ErrUnknownDevice
 	}

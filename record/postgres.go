@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"joingate/keyring"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -77,7 +79,7 @@ func openPostgres(ctx context.Context, o Options) (p pools, err error) {
 	if err != nil {
 		return p, err
 	}
-	if err := preparePostgres(ctx, config); err != nil {
+	if err := preparePostgres(ctx, config, o.Sealer); err != nil {
 		return p, err
 	}
 	lock := milliseconds(o.BusyTimeout)
@@ -149,7 +151,7 @@ func connect(config *pgx.ConnConfig, most int, settings ...map[string]string) *s
 
 // preparePostgres brings the schema up to date, of programs that start together
 // one after the other.
-func preparePostgres(ctx context.Context, config *pgx.ConnConfig) error {
+func preparePostgres(ctx context.Context, config *pgx.ConnConfig, sealer *keyring.Sealer) error {
 	db := connect(config, 3, map[string]string{"lock_timeout": milliseconds(longestWrite)})
 	err := func() error {
 		lock, err := db.Conn(ctx)
@@ -167,7 +169,7 @@ func preparePostgres(ctx context.Context, config *pgx.ConnConfig) error {
 		if encoding != "UTF8" {
 			return fmt.Errorf("encodes text as %s: make the database with ENCODING 'UTF8'", encoding)
 		}
-		return migrate(ctx, db, &postgresEngine)
+		return migrate(ctx, db, &postgresEngine, sealer)
 	}()
 	return errors.Join(err, db.Close())
 }

@@ -111,6 +111,7 @@ func startCluster(settings ...string) (*cluster, error) {
 	settings = append([]string{
 		"listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", "port = " + c.port,
 		"max_connections = 200", "shared_buffers = 32MB", "deadlock_timeout = 300ms", "autovacuum = off", "jit = off", "log_min_messages = panic",
+		"fsync = off", // nobody cuts the power: what a killed server wrote is with the kernel
 	}, settings...)
 	_, err = file.WriteString("\n" + strings.Join(settings, "\n") + "\n")
 	if closing := file.Close(); err != nil || closing != nil {

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,8 +34,13 @@ type Options struct {
 	PostgresURL string
 	Username    string // of PostgreSQL, in place of the URL's
 	Password    string // of PostgreSQL, in place of the URL's
-	KEK         []byte // key encryption key, 32 octets
-	Now         func() time.Time
+	// Sealer seals the root keys and secrets on record.
+	Sealer *keyring.Sealer
+	KEK    []byte // key encryption key of 32 octets, to be used where Sealer is nil
+	// Sinks are to get join events besides MQTT, each from a queue of its own; see
+	// Outbox. All programs on one record are given the same.
+	Sinks []string
+	Now   func() time.Time
 	// BusyTimeout is how long a write waits for another program's, and a join for
 	// an answer of PostgreSQL. Default 5 s: past it a join is late anyhow.
 	BusyTimeout time.Duration
@@ -54,13 +60,14 @@ type Record struct {
 	now       func() time.Time
 
 	busyTimeout time.Duration
+	sqlitePath  string // empty: another engine
 
-	policies  *policyStatements
-	joins     *joinStatements
-	delivered bulk
-	commits   chan *pendingJoin
-	observe   func(joins int, took time.Duration)
-	added     chan struct{} // holds an element when the outbox has grown
+	policies *policyStatements
+	joins    *joinStatements
+	commits  chan *pendingJoin
+	observe  func(joins int, took time.Duration)
+	sinks    []string // besides MQTT
+	outboxes map[string]*Outbox
 
 	lastCommit      time.Time // of the commit loop alone
 	addrCursor      int64     // of the commit loop alone
@@ -84,13 +91,15 @@ func Open(ctx context.Context, o Options) (*Record, error) {
 	if o.BusyTimeout == 0 {
 		o.BusyTimeout = 5 * time.Second
 	}
-	sealer, err := keyring.NewSealer(o.KEK)
-	if err != nil {
-		return nil, fmt.Errorf("record %s: %w: look at [keys] kek_file", o.name(), err)
+	if o.Sealer == nil {
+		var err error
+		if o.Sealer, err = keyring.NewSealer(o.KEK); err != nil {
+			return nil, fmt.Errorf("record %s: %w: look at [keys] kek_file", o.name(), err)
+		}
 	}
 	// Programs that start together get in each other's way where SQLite does not wait.
 	for deadline := time.Now().Add(o.BusyTimeout); ; time.Sleep(lockPoll) {
-		r, err := open(ctx, o, sealer)
+		r, err := open(ctx, o)
 		if err == nil {
 			r.stopped.Go(r.commitLoop)
 			return r, nil
@@ -113,7 +122,7 @@ func (o Options) name() string {
 	return "on PostgreSQL"
 }
 
-func open(ctx context.Context, o Options, sealer *keyring.Sealer) (*Record, error) {
+func open(ctx context.Context, o Options) (*Record, error) {
 	e, connect := &sqliteEngine, openSQLite
 	if o.PostgresURL != "" {
 		e, connect = &postgresEngine, openPostgres
@@ -123,10 +132,12 @@ func open(ctx context.Context, o Options, sealer *keyring.Sealer) (*Record, erro
 		return nil, err
 	}
 	r := &Record{
-		engine: e, committer: p.joins, writer: p.writer, reader: p.reader, sealer: sealer, now: o.Now, observe: o.Observe, busyTimeout: o.BusyTimeout,
-		commits: make(chan *pendingJoin), added: make(chan struct{}, 1), stop: make(chan struct{}),
+		engine: e, committer: p.joins, writer: p.writer, reader: p.reader, sealer: o.Sealer, now: o.Now, observe: o.Observe, busyTimeout: o.BusyTimeout,
+		sqlitePath: o.SQLitePath,
+		commits:    make(chan *pendingJoin), stop: make(chan struct{}),
 		addrCursor: rand.Int64N(1 << 25), // programs on one record begin apart
 	}
+	r.sinks = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(o.Sinks))), func(sink string) bool { return sink == MQTT })
 	if err := r.prepare(ctx); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -140,7 +151,7 @@ func (r *Record) prepare(ctx context.Context) error {
 	var err1, err2, err3 error
 	r.policies, err1 = preparePolicies(ctx, r.reader)
 	r.joins, err2 = r.engine.prepareJoins(ctx, r.committer)
-	r.delivered, err3 = r.engine.prepareBulk(ctx, r.writer, sqlDelivered, sqlDeliveredRow)
+	r.outboxes, err3 = r.prepareOutboxes(ctx)
 	return errors.Join(err1, err2, err3)
 }
 
@@ -159,31 +170,6 @@ func (r *Record) Ready(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("record cannot be written: %w", err)
-	}
-	return nil
-}
-
-// kekCheck is what key_check holds, sealed for its place.
-const (
-	kekCheck      = "joingate"
-	keyCheckPlace = "key_check"
-)
-
-// checkKEK compares the key encryption key with the one the record was made with.
-func (r *Record) checkKEK(ctx context.Context) error {
-	var sealed []byte
-	err := r.inTransaction(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO key_check (only_row, sealed) VALUES (1, $1) ON CONFLICT DO NOTHING`, r.sealer.Seal([]byte(kekCheck), keyCheckPlace))
-		if err != nil {
-			return err
-		}
-		return tx.QueryRowContext(ctx, `SELECT sealed FROM key_check`).Scan(&sealed)
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := r.sealer.Open(sealed, keyCheckPlace); err != nil {
-		return errors.New("the key file is not the one that this record was sealed with: put the right one in place ([keys] kek_file)")
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,11 +24,13 @@ func TestSecretsAreSealed(t *testing.T) {
 	const secret = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
 	w.importNodes(t, w.r, band.MAC1_1, 1, 60)
 	update(t, w.r, func(tx *record.Tx) error {
-		return tx.InsertAccessKey(joinserver.AccessKey{ID: "LTAI5example", Account: owner, Secret: keyring.NewSecret(secret), Enabled: true})
+		return errors.Join(tx.SetRecipient(owner, record.NetworkServer, wrappingKey(t, "ns", 0x5e)),
+			tx.InsertAccessKey(joinserver.AccessKey{ID: "LTAI5example", Account: owner, Secret: keyring.NewSecret(secret), Enabled: true}))
 	})
 	for i := range 30 {
 		w.mustJoin(t, devEUI(1+i), 1)
 	}
+	check(t, w.r.Backup(context.Background(), w.store.options.SQLitePath+".backup"))
 	files := must[[]string](t)(filepath.Glob(w.store.options.SQLitePath + "*"))
 	var all []byte
 	for _, name := range files {
@@ -36,7 +39,7 @@ func TestSecretsAreSealed(t *testing.T) {
 	if !bytes.Contains(all, []byte("LTAI5example")) || !bytes.Contains(all, []byte(devEUI(7).String())) {
 		t.Fatalf("what is no secret is not found in %v either", files)
 	}
-	forbidden := [][]byte{[]byte(secret), kekOf("test")}
+	forbidden := [][]byte{[]byte(secret), kekOf("test"), bytes.Repeat([]byte{0x5e}, 16)}
 	for i := 1; i < 60; i++ {
 		for _, key := range []keyring.Key{rootKey(t, i), rootKey(t, -i)} {
 			forbidden = append(forbidden, must[[]byte](t)(hex.DecodeString(key.RevealHex())))

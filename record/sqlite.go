@@ -43,7 +43,7 @@ func sqliteDSN(path string, busy time.Duration, txLock string, pragmas ...string
 // storm of joins the same pages are written again and again.
 func openSQLite(ctx context.Context, o Options) (p pools, err error) {
 	path, busy := o.SQLitePath, o.BusyTimeout
-	if err := prepareSQLite(ctx, path, busy); err != nil {
+	if err := prepareSQLite(ctx, o); err != nil {
 		return p, err
 	}
 	if p.writer, err = sql.Open("sqlite", sqliteDSN(path, 0, "immediate", "wal_autocheckpoint(16000)", "cache_size(-65536)")); err != nil {
@@ -60,18 +60,19 @@ func openSQLite(ctx context.Context, o Options) (p pools, err error) {
 }
 
 // prepareSQLite makes the file when it is new, and brings its schema up to date.
-func prepareSQLite(ctx context.Context, path string, busy time.Duration) error {
+func prepareSQLite(ctx context.Context, o Options) error {
+	path := o.SQLitePath
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make its folder: %w", err)
 	}
 	if err := createPrivate(path); err != nil {
 		return err
 	}
-	db, err := sql.Open("sqlite", sqliteDSN(path, busy, "immediate"))
+	db, err := sql.Open("sqlite", sqliteDSN(path, o.BusyTimeout, "immediate"))
 	if err != nil {
 		return err
 	}
-	return errors.Join(migrate(ctx, db, &sqliteEngine), db.Close())
+	return errors.Join(migrate(ctx, db, &sqliteEngine, o.Sealer), db.Close())
 }
 
 // readers bounds the connections that read: more of them do not read faster.

@@ -182,14 +182,22 @@ func (d *Device) joinRequest(c Channel) (Uplink, error) {
 }
 
 func (d *Device) takeDevNonce() (uint16, error) {
-	if d.config.Nonces == NoncesDrawn || d.config.Nonces == NoncesByVersion && !d.version.counts() {
+	if d.draws() {
 		return uint16(d.rand.Uint32()), nil
 	}
-	if d.nextNonce > 0xffff {
+	if d.nextNonce >= noNonceLeft {
 		return 0, ErrDevNonces
 	}
 	d.nextNonce++
 	return uint16(d.nextNonce - 1), nil
+}
+
+// noNonceLeft follows the last DevNonce of a device that counts.
+const noNonceLeft = 1 << 16
+
+// draws reports whether the device draws its DevNonces, instead of counting.
+func (d *Device) draws() bool {
+	return d.config.Nonces == NoncesDrawn || d.config.Nonces == NoncesByVersion && !d.version.counts()
 }
 
 // Frame types in the three highest bits of MHDR; the major version below is 0.

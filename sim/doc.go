@@ -8,6 +8,10 @@
 // between them, with copies, ghosts, loss and delay. Simulate puts all three
 // together for a list of devices.
 //
+// Load sends join-requests at a given rate, as cheaply as it can, and measures what
+// comes back. Storm is a radio model in simulated time: how long a district takes to
+// join after a power cut, by what an Answerer decides.
+//
 // The package imports nothing else of this module and has its own cryptography
 // and its own region tables, so that a mistake of the server cannot cancel
 // itself out here.
@@ -17,5 +21,7 @@
 //
 // Known to be missing: data frames, rejoin-requests, class B and C, FSK and
 // LR-FHSS joins, a Basics Station behind the bridge, and the mix-up of two open
-// downlinks whose ids are equal modulo 65536 (it is counted, not played).
+// downlinks whose ids are equal modulo 65536 (it is counted, not played). A storm
+// leaves out that spreading factors disturb each other a little, that several weak
+// frames add up, and other networks.
 package sim

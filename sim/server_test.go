@@ -34,6 +34,8 @@ type server struct {
 	answer func(d *Device, joinNonce uint32) *answer
 	// bend changes the items before they are sent.
 	bend func(rx1, rx2 *item)
+	// checks has the server keep silent to what nobody signed.
+	checks bool
 	// times is how often each command is sent; 0 is once.
 	times int
 
@@ -152,6 +154,9 @@ func (s *server) event(topic string, payload []byte) []outgoing {
 	c := s.read(payload)
 	s.copies[string(c.phy)]++
 	d := s.devices[EUI(binary.LittleEndian.Uint64(c.phy[9:]))]
+	if s.checks && (d == nil || [4]byte(c.phy[19:]) != mic(d.rootKey(), c.phy[:19])) {
+		return nil
+	}
 	rx1, rx2, ok := windowsOf(d.Region(), c)
 	const ghost = -11 // dB; what comes on the channel beside is weaker still
 	if !ok || c.snr < ghost || s.answered[string(c.phy)] {

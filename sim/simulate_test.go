@@ -117,7 +117,7 @@ func TestSimulateStorm(t *testing.T) {
 	newServer(t, V4Protobuf, devices...).join(b, "")
 	results, err := Simulate(context.Background(), Options{
 		Broker: b.url, Devices: devices, Gateways: 50, Concurrency: 100,
-		Scatter: Scatter{Copies: 2, Loss: 0.3}, Attempts: 8, Timeout: 500 * time.Millisecond,
+		Scatter: Scatter{Copies: 2, Loss: 0.3}, Attempts: 8, Timeout: 1500 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ import (
 )
 
 func (p *program) accountCommand() *cobra.Command {
-	return group("account", "Make, list and change the accounts of the admin API", p.accountCreate(), p.accountList(), p.accountSet())
+	return group("account", "Make, list and change the accounts of the admin API", p.accountCreate(), p.accountList(), p.accountSet(), p.accountKEK())
 }
 
 // credentials is what account create shows, once.

@@ -26,7 +26,7 @@ func TestDevicesJoinInEveryBandPlanGroupOverMQTT(t *testing.T) {
 	c := config.Default()
 	c.DataDir = t.TempDir()
 	c.MQTT.EmbeddedListen, c.API.Listen, c.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
-	c.Join.CollectWindow = 10 * time.Millisecond
+	c.Join.CollectWindow, c.Join.Airtime = 10*time.Millisecond, "off" // the devices do not wait for the air
 	s, err := startServer(t.Context(), c, zap.NewNop())
 	check(t, err)
 	t.Cleanup(func() { check(t, s.close()) })

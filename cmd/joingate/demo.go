@@ -55,6 +55,7 @@ func (p *program) demo(ctx context.Context) error {
 	}
 	defer os.RemoveAll(dir)
 	settings := config.Default()
+	settings.Join.Airtime = "off" // the devices do not wait until frames have been on the air
 	settings.DataDir = dir
 	settings.MQTT.EmbeddedListen, settings.API.Listen, settings.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	s, err := startServer(ctx, settings, zap.NewNop())

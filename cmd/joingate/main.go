@@ -67,8 +67,8 @@ devices join by them through gateways behind ChirpStack Gateway Bridges.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVar(&p.configFile, "config", "", "configuration `FILE` (default: $JOINGATE_CONFIG, else none)")
-	root.AddCommand(p.serveCommand(), p.demoCommand(), p.simulateCommand(), p.accountCommand(), p.userCommand(), p.accessKeyCommand(), p.auditCommand(), p.recordCommand(), p.callCommand(), p.nodeCommand(),
-		p.gatewayCommand(), p.bandCommand(), p.configCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.demoCommand(), p.simulateCommand(), p.benchCommand(), p.accountCommand(), p.userCommand(), p.accessKeyCommand(), p.auditCommand(), p.recordCommand(), p.keysCommand(), p.sessionCommand(), p.callCommand(), p.nodeCommand(),
+		p.gatewayCommand(), p.bandCommand(), p.configCommand(), p.rejectsCommand(), p.doctorCommand(), p.versionCommand())
 	return root
 }
 

@@ -130,7 +130,7 @@ func TestPortsInUse(t *testing.T) {
 		{"API", other.with("JOINGATE_API__LISTEN=" + at(d.api)), []string{"serve"}, []string{"api.listen", at(d.api), "in use"}},
 		{"operations", other.with("JOINGATE_OPS__LISTEN=" + at(d.operations)), []string{"serve"}, []string{"ops.listen", at(d.operations), "in use"}},
 		{"broker", other.with("JOINGATE_MQTT__EMBEDDED_LISTEN=" + at(d.broker)), []string{"serve"}, []string{"embedded_listen", at(d.broker), "in use"}},
-		{"broker for everybody", other.with("JOINGATE_MQTT__EMBEDDED_LISTEN=0.0.0.0:0"), []string{"serve"}, []string{"embedded_listen", "loopback"}},
+		{"broker for everybody", other.with("JOINGATE_MQTT__EMBEDDED_LISTEN=0.0.0.0:0"), []string{"serve"}, []string{"embedded_listen", "open to other machines"}},
 	})
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 func (p *program) nodeCommand() *cobra.Command {
-	return group("node", "Register devices and look after them", p.nodeImport(), p.nodeExport(), p.nodeResetNonces(), p.nodeRemove(), p.nodeSet())
+	return group("node", "Register devices and look after them", p.nodeImport(), p.nodeExport(), p.nodeResetNonces(), p.nodeNonces(), p.nodeRemove(), p.nodeSet())
 }
 
 func (p *program) nodeImport() *cobra.Command {

@@ -29,7 +29,9 @@ type refusal struct {
 // and nothing sent.
 //
 // Not here: too_late and overloaded are tested with a clock in joinserver, record
-// and mqtt; nothing refuses as rate_limited or no_airtime yet.
+// and mqtt; rate_limited and no_airtime have tests of their own below; no_session and
+// wrong_net_id are of rejoin-requests (joinserver), wrong_parameters is of network
+// servers (backend).
 func TestEveryReason(t *testing.T) {
 	t.Parallel()
 	d := newMachine(t, "JOINGATE_LOG__LEVEL=debug").serve() // a malformed frame is told at this level only
@@ -58,7 +60,10 @@ func TestEveryReason(t *testing.T) {
 // checkComplete finds a reason that was forgotten.
 func checkComplete(t testing.TB, refusals []refusal) {
 	t.Helper()
-	elsewhere := []joinserver.Reason{joinserver.TooLate, joinserver.Overloaded, joinserver.RateLimited, joinserver.NoAirtime}
+	elsewhere := []joinserver.Reason{
+		joinserver.TooLate, joinserver.Overloaded, joinserver.RateLimited, joinserver.NoAirtime,
+		joinserver.NoSession, joinserver.WrongNetID, joinserver.WrongParameters,
+	}
 	for _, reason := range joinserver.Reasons() {
 		provoked := slices.ContainsFunc(refusals, func(r refusal) bool { return r.reason == reason.String() })
 		if provoked == slices.Contains(elsewhere, reason) {
@@ -228,5 +233,43 @@ func checkRejectEvent(t testing.TB, r refusal, events []message) {
 	if event.Reason != r.reason || event.DevEUI != r.device.eui.String() || event.JoinEUI != r.device.joinEUI.String() ||
 		!strings.Contains(event.Detail, r.detail) || len(event.Gateways) != 1 || event.Gateways[0].GwEUI != r.at.String() {
 		t.Errorf("%s %s: event %s, want detail %q", r.reason, r.cause, events[0].payload, r.detail)
+	}
+}
+
+// A stranger who fails too often in a device's name is refused without more work,
+// and the device itself still joins.
+func TestStrangerCannotSilenceADevice(t *testing.T) {
+	t.Parallel()
+	d := newMachine(t, "JOINGATE_LIMITS__DEVICE_FAILURES=3").serve()
+	c, _ := d.site(gatewayA)
+	good := newDevice(1, "1.0.3")
+	c.register("meters", good)
+	forged := good
+	forged.appKey = newDevice(99, "1.0.3").appKey
+	f := d.field(gatewayA)
+	stranger := forged.switchOn(t)
+	for range 5 {
+		f.ask(gatewayA, stranger)
+	}
+	eventually(t, "all are refused", func() bool { return d.joins("bad_mic") == 3 && d.joins("rate_limited") == 2 })
+	f.join(good.counting(1000).switchOn(t))
+}
+
+// A gateway sends one frame at a time. What does not fit is refused before it has
+// cost a nonce.
+func TestNoAirtime(t *testing.T) {
+	t.Parallel()
+	d := newMachine(t, "JOINGATE_JOIN__AIRTIME=plan").serve()
+	c, _ := d.site(gatewayA)
+	devices := newDevices(0, 40, "1.0.4")
+	c.register("meters", devices...)
+	f := d.field(gatewayA)
+	for _, node := range switchAllOn(t, devices) {
+		f.ask(gatewayA, node)
+	}
+	eventually(t, "all are decided", func() bool { return d.joins("accepted")+d.joins("no_airtime") == 40 })
+	record := openDatabase(t, d.record)
+	if accepted := d.joins("accepted"); accepted == 0 || accepted == 40 || float64(record.rowCounts()["dev_nonces"]) != accepted {
+		t.Errorf("%v accepted, %d DevNonces used", accepted, record.rowCounts()["dev_nonces"])
 	}
 }

@@ -24,7 +24,7 @@ that was broken off goes on where it was when it is started again.`,
 		Args:    cobra.ExactArgs(2),
 		RunE:    func(c *cobra.Command, args []string) error { return p.copyRecord(c.Context(), args[0], args[1]) },
 	})
-	return group("record", "Look after the database", copying)
+	return group("record", "Look after the database", p.recordBackup(), p.recordRestore(), p.recordCheck(), p.recordDropSink(), copying)
 }
 
 func (p *program) copyRecord(ctx context.Context, fromURL, toURL string) error {

@@ -64,10 +64,13 @@ func (s *server) announce(to io.Writer) {
 		{"admin API", s.apiURL},
 		{"gateways", s.brokerURL + brokerNote(s.config.MQTT)},
 		{"operations", s.opsURL + " (/healthz, /readyz, /metrics)"},
+		{"TS002", s.backendURL},
 		{"record", recordPlace(s.config)},
-		{"key file", s.config.Keys.KEKPath(s.config.DataDir) + " (back it up: without it the record's keys cannot be read)"},
+		{"key file", kekPlace(s.config) + " (back it up: without it the record's keys cannot be read)"},
 	} {
-		fmt.Fprintf(to, "  %-11s %s\n", line[0], line[1])
+		if line[1] != "" {
+			fmt.Fprintf(to, "  %-11s %s\n", line[0], line[1])
+		}
 	}
 }
 

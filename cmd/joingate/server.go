@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -9,12 +10,16 @@ import (
 	"sync"
 	"time"
 
+	"joingate/backend"
+	"joingate/band"
 	"joingate/config"
 	"joingate/joinserver"
+	"joingate/keyring"
 	"joingate/linkwan"
 	"joingate/mqtt"
 	"joingate/mqtt/broker"
 	"joingate/record"
+	"joingate/tlsfile"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -28,15 +33,21 @@ type server struct {
 	registry *prometheus.Registry
 	failures chan error // a part that ended although nobody asked it to
 
-	record   *record.Record
-	shared   shared
-	broker   *broker.Broker // nil: an external one
-	edge     *mqtt.Edge
-	stopEdge context.CancelFunc
-	api, ops *http.Server
-	tasks    sync.WaitGroup
+	record    *record.Record
+	sealer    *keyring.Sealer // of the record
+	shared    shared
+	tracer    *tracer        // nil: nobody looks at traces
+	broker    *broker.Broker // nil: an external one
+	netID     joinserver.NetID
+	joins     *joinserver.Handler
+	edge      *mqtt.Edge
+	stopEdge  context.CancelFunc
+	stopSinks context.CancelFunc // nil: there is no sink besides MQTT
+	backend   *backend.Server    // nil: not served
+	tasks     sync.WaitGroup
 
-	apiURL, opsURL, brokerURL string
+	api, ops, backendHTTP                 *http.Server
+	apiURL, opsURL, backendURL, brokerURL string
 }
 
 // startServer starts the parts in the order in which they need each other. When
@@ -44,7 +55,10 @@ type server struct {
 func startServer(ctx context.Context, c config.Config, log *zap.Logger) (*server, error) {
 	s := &server{config: c, log: log, registry: prometheus.NewRegistry(), failures: make(chan error, 3)}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, start := range []func(context.Context) error{s.startRecord, s.startBroker, s.startJoins, s.startOperations} {
+	if err := closedDoors(c); err != nil {
+		return nil, err
+	}
+	for _, start := range []func(context.Context) error{s.startRecord, s.startBroker, s.startJoins, s.startBackend, s.startSinks, s.startOperations} {
 		if err := start(ctx); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -57,7 +71,12 @@ func (s *server) startRecord(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.record, err = openRecord(ctx, s.config, observe); err != nil {
+	o, err := recordOptions(s.config)
+	if err != nil {
+		return err
+	}
+	o.Observe, s.sealer = observe, o.Sealer
+	if s.record, err = record.Open(ctx, o); err != nil {
 		return err
 	}
 	return registerRecord(s.registry, s.record)
@@ -68,7 +87,11 @@ func (s *server) startBroker(context.Context) (err error) {
 	if !s.config.MQTT.Embedded() {
 		return nil
 	}
-	s.broker, err = broker.Start(broker.Options{Listen: s.config.MQTT.EmbeddedListen, Log: s.log.Named("broker")})
+	m := s.config.MQTT
+	s.broker, err = broker.Start(broker.Options{
+		Listen: m.EmbeddedListen, UsersFile: m.EmbeddedUsersFile, TLSCert: m.EmbeddedTLSCert, TLSKey: m.EmbeddedTLSKey,
+		TLSClientCA: m.EmbeddedTLSClientCA, Insecure: m.EmbeddedInsecure, Log: s.log.Named("broker"),
+	})
 	if err != nil {
 		return err
 	}
@@ -83,51 +106,93 @@ func (s *server) startJoins(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	netID, err1 := joinserver.ParseNetID(s.config.Network.NetID)
+	var err1, err3, err4 error
+	s.netID, err1 = joinserver.ParseNetID(s.config.Network.NetID)
 	defaultJoinEUI, err2 := joinserver.ParseEUI64(s.config.Network.DefaultJoinEUI)
-	observe, err3 := mqtt.NewStepObserver(s.registry)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	s.tracer, err3 = newTracer(ctx, s.config.Tracing)
+	s.shared, err4 = s.openShared()
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
-	if s.shared, err = s.openShared(); err != nil {
+	if err := s.newHandler(groups); err != nil {
 		return err
 	}
 	policies := s.shared.policies
-	handler, err := joinserver.NewHandler(joinserver.Config{
-		Policies: policies, Record: policies.Fresh(), Joins: s.record, Bands: groups, NetID: netID, Now: time.Now, Observe: observe,
-	})
-	if err != nil {
-		return err
-	}
 	api := linkwan.New(linkwan.Config{
 		Record: adminRecord{s.record}, Bands: bandPlans(groups), Memory: s.shared.quotas, DefaultJoinEUI: defaultJoinEUI,
 		GatewaysFromStockOnly: s.config.API.GatewaysFromStockOnly,
 		Forget:                func(context.Context, []joinserver.Change) { policies.Forget() },
-		Now:                   time.Now, Log: s.log.Named("api"),
+		GatewayCounts:         s.gatewayCounts,
+		Sessions:              s.record, ConfirmSession: s.confirmSession,
+		Now: time.Now, Log: s.log.Named("api"),
 	})
 	watch := linkwan.NewWatch(api, func() error { return s.edge.Ready() })
-	if err := s.startEdge(handler, watch); err != nil {
+	if err := s.startEdge(s.tracer.handler(s.joins), watch); err != nil {
 		return err
 	}
 	return s.startAPI(ctx, api)
 }
 
+// newHandler makes what decides joins.
+func (s *server) newHandler(groups *band.Groups) error {
+	observe, err := mqtt.NewStepObserver(s.registry)
+	if err != nil {
+		return err
+	}
+	joins, err := countMoved(s.registry, s.record)
+	if err != nil {
+		return err
+	}
+	l, policies := s.config.Limits, s.shared.policies
+	s.joins, err = joinserver.NewHandler(joinserver.Config{
+		Policies: s.tracer.policies("cache", policies), Record: s.tracer.policies("record", policies.Fresh()),
+		Joins: s.tracer.joins(joins), Sessions: s.record, Bands: groups, NetID: s.netID, Airtime: s.shared.airtime,
+		Limits: joinserver.Limits{
+			DeviceFailures: int(l.DeviceFailures), DeviceJoins: int(l.DeviceJoins), JoinEUIJoins: int(l.JoinEUIJoins), Rejoin1: int(l.Rejoins),
+		},
+		Now: time.Now, Observe: observe,
+	})
+	return err
+}
+
+// gatewayCounts tells the API how many frames a gateway has brought, and how many
+// it was told to send, since the start of this instance.
+func (s *server) gatewayCounts(eui joinserver.EUI64) (received, sent int64) {
+	c := s.edge.GatewayCounts(eui)
+	return c.Uplinks, c.Commands
+}
+
+// confirmSession notes what a network server says through the API. The audit line
+// of the call itself is the API's.
+func (s *server) confirmSession(ctx context.Context, account joinserver.AccountID, device joinserver.EUI64, joinNonce uint32) error {
+	return s.record.Confirm(ctx, joinserver.Write{Account: account, Action: "ConfirmNodeSession", At: time.Now()}, device, joinNonce)
+}
+
 func (s *server) startEdge(handler mqtt.Handler, watch *linkwan.Watch) error {
 	m := s.config.MQTT
+	connection := mqtt.BrokerConfig{
+		URL: s.brokerURL, Username: m.Username, PasswordFile: m.PasswordFile,
+		CAFile: m.TLSCA, CertFile: m.TLSCert, KeyFile: m.TLSKey,
+	}
+	if s.broker != nil {
+		connection.Dial = s.broker.Dial
+	}
 	edge, err := mqtt.New(mqtt.Config{
-		Broker: mqtt.BrokerConfig{
-			URL: s.brokerURL, Username: m.Username, PasswordFile: m.PasswordFile,
-			CAFile: m.TLSCA, CertFile: m.TLSCert, KeyFile: m.TLSKey,
-		},
+		Broker:   connection,
 		Prefixes: m.Prefixes, ShareGroup: m.ShareGroup, CollectWindow: s.config.Join.CollectWindow,
-		Copies: s.shared.copies, IDs: s.shared.ids,
-		Handler: handler, Outbox: s.record, Gateways: watch, Registerer: s.registry, Logger: s.log.Named("joins"),
+		Copies: s.shared.copies, IDs: s.shared.ids, Airtime: s.shared.airtime,
+		Handler: handler, Outbox: s.record, Turn: s.turn("mqtt", brokerTurn), Gateways: watch, Registerer: s.registry, Logger: s.log.Named("joins"),
 	})
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.edge, s.stopEdge = edge, cancel
+	look, err := newRecordWatch(s.registry, s.record, s.log)
+	if err != nil {
+		return err
+	}
+	s.tasks.Go(func() { look.run(ctx) })
 	s.tasks.Go(func() { watch.Run(ctx) })
 	s.tasks.Go(func() {
 		if err := s.edge.Run(ctx); err != nil {
@@ -137,30 +202,57 @@ func (s *server) startEdge(handler mqtt.Handler, watch *linkwan.Watch) error {
 	return nil
 }
 
-func (s *server) startAPI(ctx context.Context, api http.Handler) error {
-	listener, err := listen(ctx, "api.listen", s.config.API.Listen)
-	if err != nil {
-		return err
-	}
-	s.api, s.apiURL = newHTTPServer(api, s.log), "http://"+listener.Addr().String()
-	certificate, key := s.config.API.TLSCert, s.config.API.TLSKey
-	if certificate == "" {
-		s.serve(func() error { return s.api.Serve(listener) })
+// How long an instance that delivers join events to a sink may be silent before
+// another one takes over: longer than a round takes.
+const (
+	brokerTurn = 3 * time.Second
+	sinkTurn   = 15 * time.Second
+)
+
+// turn lets one of several instances deliver what waits for a sink; nil: there is
+// only this one.
+func (s *server) turn(sink string, life time.Duration) func(context.Context) bool {
+	if s.shared.redis == nil {
 		return nil
 	}
-	s.apiURL = "https://" + listener.Addr().String()
-	s.serve(func() error { return s.api.ServeTLS(listener, certificate, key) })
-	return nil
+	return s.shared.redis.Turn(sink, life)
 }
 
-func (s *server) startOperations(ctx context.Context) error {
-	listener, err := listen(ctx, "ops.listen", s.config.Ops.Listen)
-	if err != nil {
-		return err
+func (s *server) startAPI(ctx context.Context, api http.Handler) (err error) {
+	a := s.config.API
+	s.api, s.apiURL, err = s.startHTTP(ctx, "api", a.Listen, tlsfile.Files{Cert: a.TLSCert, Key: a.TLSKey}, api)
+	return err
+}
+
+func (s *server) startOperations(ctx context.Context) (err error) {
+	o := s.config.Ops
+	s.ops, s.opsURL, err = s.startHTTP(ctx, "ops", o.Listen, tlsfile.Files{Cert: o.TLSCert, Key: o.TLSKey}, s.operations())
+	return err
+}
+
+// startHTTP serves over TLS where there is a certificate, and tells at which URL.
+func (s *server) startHTTP(ctx context.Context, table, address string, files tlsfile.Files, handler http.Handler) (*http.Server, string, error) {
+	var certificates *tls.Config
+	if files.Cert != "" {
+		tls, err := tlsfile.NewServer(files, s.reloads(table))
+		if err != nil {
+			return nil, "", fmt.Errorf("%s: %w", table, err)
+		}
+		certificates = tls.Config()
 	}
-	s.ops, s.opsURL = newHTTPServer(s.operations(), s.log), "http://"+listener.Addr().String()
-	s.serve(func() error { return s.ops.Serve(listener) })
-	return nil
+	listener, err := listen(ctx, table+".listen", address)
+	if err != nil {
+		return nil, "", err
+	}
+	listener = bounded(listener, mostConnections, mostConnectionsOne)
+	server := linkwan.NewHTTPServer(handler, zap.NewStdLog(s.log.Named("http")))
+	if certificates == nil {
+		s.serve(func() error { return server.Serve(listener) })
+		return server, "http://" + listener.Addr().String(), nil
+	}
+	server.TLSConfig = certificates
+	s.serve(func() error { return server.ServeTLS(listener, "", "") })
+	return server, "https://" + listener.Addr().String(), nil
 }
 
 func (s *server) serve(run func() error) {
@@ -181,27 +273,26 @@ func listen(ctx context.Context, key, address string) (net.Listener, error) {
 	return listener, nil
 }
 
-// newHTTPServer bounds what a slow or greedy client can hold.
-func newHTTPServer(handler http.Handler, log *zap.Logger) *http.Server {
-	return &http.Server{
-		Handler: handler, ErrorLog: zap.NewStdLog(log.Named("http")),
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
-		MaxHeaderBytes: 64 << 10,
-	}
-}
-
 // close ends the parts in the order in which a join needs them: no more calls,
 // joins finished and sent, then broker and record.
 func (s *server) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	var errs []error
-	if s.api != nil {
-		errs = append(errs, s.api.Shutdown(ctx))
+	for _, door := range []*http.Server{s.api, s.backendHTTP} {
+		if door != nil {
+			errs = append(errs, door.Shutdown(ctx))
+		}
+	}
+	if s.backend != nil {
+		errs = append(errs, s.backend.Close(ctx))
 	}
 	if s.edge != nil {
 		s.edge.Drain(ctx)
 		s.stopEdge()
+	}
+	if s.stopSinks != nil {
+		s.stopSinks()
 	}
 	if s.ops != nil {
 		errs = append(errs, s.ops.Shutdown(ctx))
@@ -210,7 +301,7 @@ func (s *server) close() error {
 	if s.broker != nil {
 		errs = append(errs, s.broker.Close())
 	}
-	errs = append(errs, s.shared.close())
+	errs = append(errs, s.tracer.close(ctx), s.shared.close())
 	if s.record != nil {
 		errs = append(errs, s.record.Close())
 	}

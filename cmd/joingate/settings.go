@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -11,7 +12,6 @@ import (
 	"joingate/band"
 	"joingate/config"
 	"joingate/joinserver"
-	"joingate/keyring"
 	"joingate/record"
 
 	"go.uber.org/zap"
@@ -58,9 +58,10 @@ func recordOptions(c config.Config) (o record.Options, err error) {
 	if err := makePrivate(c.DataDir); err != nil {
 		return o, err
 	}
-	if o.KEK, err = keyring.LoadKEK(c.Keys.KEKPath(c.DataDir), !embedded || !exists(path)); err != nil {
+	if o.Sealer, err = sealerOf(c, !embedded || !exists(path)); err != nil {
 		return o, err
 	}
+	o.Sinks = sinksOf(c.Events)
 	if embedded {
 		o.SQLitePath = path
 		return o, nil
@@ -68,6 +69,22 @@ func recordOptions(c config.Config) (o record.Options, err error) {
 	o.PostgresURL, o.Username = c.Record.URL, c.Record.Username
 	o.Password, err = config.Secret(c.Record.PasswordFile)
 	return o, err
+}
+
+// The sinks of join events besides MQTT.
+const (
+	webhookSink = "webhook"
+	streamSink  = "stream"
+)
+
+func sinksOf(e config.Events) (sinks []string) {
+	if e.WebhookURL != "" {
+		sinks = append(sinks, webhookSink)
+	}
+	if e.RedisStream != "" {
+		sinks = append(sinks, streamSink)
+	}
+	return sinks
 }
 
 // recordPlace says for people where the record is.
@@ -142,4 +159,15 @@ func makePrivate(dir string) error {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
 	return nil
+}
+
+// closedDoors refuses to open what other machines can reach and no TLS protects,
+// unless the operator has said so by name. The Backend Interfaces have TLS always.
+func closedDoors(c config.Config) error {
+	err1 := publicWithoutTLS("api.listen", c.API.Listen, c.API.TLSCert != "", c.API.Insecure)
+	err2 := publicWithoutTLS("ops.listen", c.Ops.Listen, c.Ops.TLSCert != "", c.Ops.Insecure)
+	if !c.MQTT.Embedded() {
+		return errors.Join(err1, err2)
+	}
+	return errors.Join(err1, err2, publicWithoutTLS("mqtt.embedded_listen", c.MQTT.EmbeddedListen, c.MQTT.EmbeddedTLSCert != "", c.MQTT.EmbeddedInsecure))
 }

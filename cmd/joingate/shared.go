@@ -1,14 +1,17 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"time"
 
 	"joingate/cache"
 	"joingate/config"
+	"joingate/joinserver"
 	"joingate/keyring"
 	"joingate/linkwan"
 	"joingate/mqtt"
+	"joingate/tlsfile"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -21,34 +24,50 @@ const policiesCached = 100_000
 type shared struct {
 	policies cache.Policies
 	quotas   cache.Quotas
-	copies   mqtt.Copies      // nil: this is the only instance
-	ids      mqtt.DownlinkIDs // nil: this is the only instance
-	redis    *cache.Redis     // nil: in memory
+	copies   mqtt.Copies        // nil: this is the only instance
+	ids      mqtt.DownlinkIDs   // nil: this is the only instance
+	airtime  joinserver.Airtime // nil: not planned
+	redis    *cache.Redis       // nil: in memory
 }
 
 func (s *server) openShared() (shared, error) {
-	local := linkwan.NewLocalMemory(time.Now)
+	local, ledger := linkwan.NewLocalMemory(time.Now), cache.NewAirtime(time.Now)
 	if s.config.Cache.InMemory() {
-		return shared{policies: cache.NewMemory(s.record, policiesCached), quotas: local}, nil
+		return shared{policies: cache.NewMemory(s.record, policiesCached), quotas: local}.planning(s.config.Join, ledger), nil
 	}
-	c := s.config.Cache
-	password, err1 := config.Secret(c.PasswordFile)
-	kek, err2 := keyring.LoadKEK(s.config.Keys.KEKPath(s.config.DataDir), false)
-	observe, err3 := observeCache(s.registry)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return shared{}, err
-	}
-	sealer, err := keyring.NewSealer(kek)
-	if err != nil {
-		return shared{}, err
-	}
-	r, err := cache.Open(cache.Options{URL: c.URL, Username: c.Username, Password: secretOf(password), Sealer: sealer, Observe: observe})
+	r, err := s.openRedis()
 	if err != nil {
 		return shared{}, err
 	}
 	return shared{
 		policies: r.Policies(s.record), quotas: r.Quotas(local), copies: r.Copies(), ids: r.DownlinkIDs(), redis: r,
-	}, registerCache(s.registry, r)
+	}.planning(s.config.Join, r.Airtime(ledger)), registerCache(s.registry, r)
+}
+
+// planning adds the ledger, if airtime is to be planned.
+func (s shared) planning(c config.Join, ledger joinserver.Airtime) shared {
+	if c.Airtime == "plan" {
+		s.airtime = ledger
+	}
+	return s
+}
+
+func (s *server) openRedis() (*cache.Redis, error) {
+	c := s.config.Cache
+	password, err1 := config.Secret(c.PasswordFile)
+	observe, err2 := observeCache(s.registry)
+	var certificates *tls.Config
+	var err3 error
+	if c.TLSCA+c.TLSCert != "" {
+		certificates, err3 = tlsfile.NewClient(c.TLSCert, c.TLSKey, c.TLSCA, s.reloads("cache"))
+	}
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	return cache.Open(cache.Options{
+		URL: c.URL, Username: c.Username, Password: secretOf(password), TLS: certificates, Sealer: s.sealer,
+		KeyPrefix: c.KeyPrefix, Timeout: c.Timeout, Observe: observe,
+	})
 }
 
 // secretOf makes no secret of an empty text: none is given then.

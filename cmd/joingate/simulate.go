@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"joingate/config"
 	"joingate/sim"
 
 	"github.com/spf13/cobra"
@@ -19,28 +22,54 @@ import (
 type simulation struct {
 	options                                     sim.Options
 	devices, region, joinEUI, encoding, gateway string
-	firstDevNonce                               int
+	passwordFile, nonces                        string
+	firstDevNonce                               uint16
+	storm                                       stormFlags
 }
 
 func (p *program) simulateCommand() *cobra.Command {
 	var s simulation
 	c := &cobra.Command{
-		Use:   "simulate --broker URL --devices FILE.csv",
-		Short: "Let simulated devices join through simulated gateways at a running server",
+		Use:   "simulate --devices FILE.csv | --storm",
+		Short: "Let simulated devices join through simulated gateways at a running server, or play a storm",
 		Long: `Let simulated devices join through simulated gateways at a running server, over
 MQTT. The devices do real cryptography and refuse what a careful device refuses.
 
 The file has the header dev_eui,app_key[,nwk_key][,mac_version][,join_eui][,region]
-in any order; a file for node import will do.`,
-		Example: "  joingate simulate --broker mqtt://127.0.0.1:1883 --devices nodes.csv --gateways 3 --region 101 --json",
-		Args:    cobra.NoArgs,
-		RunE:    func(c *cobra.Command, _ []string) error { return p.simulate(c.Context(), s) },
+in any order; a file for node import will do. Devices that count their DevNonces
+(1.0.4, 1.1) keep in FILE.nonces how far they are, as real ones do in their flash.
+
+With --storm there is no broker and no waiting: the power of a district returns, and
+a radio model with collisions, half-duplex gateways and back-off shows how long until
+all have joined, with and without planning of airtime. The server's own decisions are
+what answers. The seed of a storm is 1 unless given.`,
+		Example: `  joingate simulate --broker mqtt://127.0.0.1:1883 --devices nodes.csv --gateways 3 --region 101 --json
+  joingate simulate --storm --count 1000 --gateways 3 --svg storm.svg`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if s.storm.on {
+				if !c.Flags().Changed("gateways") {
+					s.options.Gateways = stormGateways
+				}
+				return p.storm(c.Context(), s.storm, s.options.Scatter.Seed, s.options.Gateways)
+			}
+			return p.simulate(c.Context(), s)
+		},
 	}
+	s.flags(c)
+	s.storm.flags(c)
+	c.MarkFlagsOneRequired("devices", "storm")
+	c.MarkFlagsMutuallyExclusive("devices", "storm")
+	return p.jsonFlag(c)
+}
+
+func (s *simulation) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&s.options.Broker, "broker", "mqtt://127.0.0.1:1883", "`URL` of the MQTT broker")
 	f.StringVar(&s.options.Username, "username", "", "broker `USER`")
+	f.StringVar(&s.passwordFile, "password-file", "", "`FILE` with the user's password")
 	f.StringVar(&s.devices, "devices", "", "CSV `FILE` of the devices")
-	f.IntVar(&s.options.Gateways, "gateways", 1, "how many gateways there are")
+	f.IntVar(&s.options.Gateways, "gateways", 1, "how many gateways there are; 3 in a storm")
 	f.StringVar(&s.gateway, "first-gateway", sim.DefaultFirstGateway.String(), "`EUI` of the first gateway; the others follow")
 	f.StringVar(&s.region, "region", "EU868", "`REGION` of devices that name none: a band plan group such as US915-FSB2, or 101, 102, 201")
 	f.StringVar(&s.joinEUI, "join-eui", "d896e0efff000000", "JoinEUI of devices that name none")
@@ -55,20 +84,20 @@ in any order; a file for node import will do.`,
 	f.Float64Var(&s.options.Rate, "rate", 0, "devices that begin per second; 0: as fast as --concurrency allows")
 	f.IntVar(&s.options.Concurrency, "concurrency", 200, "devices that join at a time")
 	f.IntVar(&s.options.Attempts, "attempts", 1, "how often a device asks")
-	f.IntVar(&s.firstDevNonce, "first-dev-nonce", -1, "DevNonce from which counting devices (1.0.4, 1.1) go on; -1: by the clock, so that each run goes on from the last")
+	f.Uint16Var(&s.firstDevNonce, "first-dev-nonce", 0, "least DevNonce of devices that count, for a server that knows them from elsewhere")
+	f.StringVar(&s.nonces, "nonces", "", "`FILE` where counting devices keep their DevNonces (default: that of --devices with .nonces)")
 	f.DurationVar(&s.options.Timeout, "timeout", 7*time.Second, "how long a device waits for its join-accept")
 	f.BoolVar(&s.options.Realtime, "realtime", false, "wait for the receive windows instead of computing them")
-	_ = c.MarkFlagRequired("devices")
-	return p.jsonFlag(c)
 }
 
 func (p *program) simulate(ctx context.Context, s simulation) error {
-	var err1, err2, err3 error
+	var err1, err2, err3, err4 error
 	var joinEUI sim.EUI
 	s.options.FirstGateway, err1 = sim.ParseEUI(s.gateway)
 	s.options.Encoding, err2 = sim.ParseEncoding(s.encoding)
 	joinEUI, err3 = sim.ParseEUI(s.joinEUI)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	s.options.Password, err4 = config.Secret(s.passwordFile)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
 	file, err := os.Open(s.devices)
@@ -80,10 +109,13 @@ func (p *program) simulate(ctx context.Context, s simulation) error {
 		s.options.Scatter.Seed = rand.Uint64()
 	}
 	s.options.Devices, err = sim.ReadDevices(file, sim.DeviceConfig{
-		JoinEUI: joinEUI, Region: s.region, FirstDevNonce: s.devNonce(time.Now()), Rand: rand.New(rand.NewPCG(s.options.Scatter.Seed, 0)),
+		JoinEUI: joinEUI, Region: s.region, FirstDevNonce: s.firstDevNonce, Rand: rand.New(rand.NewPCG(s.options.Scatter.Seed, 0)),
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.devices, err)
+	}
+	if err := reserveNonces(cmp.Or(s.nonces, s.devices+".nonces"), s.options); err != nil {
+		return err
 	}
 	show := p.progress("joins:", len(s.options.Devices))
 	s.options.Progress = func(done, _ int) { show(done) }
@@ -94,13 +126,31 @@ func (p *program) simulate(ctx context.Context, s simulation) error {
 	return p.print(results, func(w io.Writer) { printResults(w, results) })
 }
 
-// devNonce is where counting devices begin. By the clock it goes up by two a
-// second and begins anew after nine hours: then reset the devices' nonces.
-func (s simulation) devNonce(now time.Time) uint16 {
-	if s.firstDevNonce >= 0 {
-		return uint16(s.firstDevNonce)
+// reserveNonces has devices that count go on from the file, and leaves in it
+// where the next run goes on.
+func reserveNonces(path string, o sim.Options) error {
+	book := sim.NonceBook{}
+	before, err := os.ReadFile(path)
+	if err == nil {
+		book, err = sim.ReadNonces(bytes.NewReader(before))
 	}
-	return uint16(now.UnixMilli() / 500)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	book.Reserve(o.Devices, o.Attempts)
+	if len(book) == 0 {
+		return nil // nobody counts
+	}
+	var after bytes.Buffer
+	if err := book.Write(&after); err != nil {
+		return err
+	}
+	// A half-written file would be worse than none.
+	draft := path + ".new"
+	if err := os.WriteFile(draft, after.Bytes(), 0o600); err != nil {
+		return fmt.Errorf("keep the devices' DevNonces: %w: name another place with --nonces", err)
+	}
+	return os.Rename(draft, path)
 }
 
 func printResults(w io.Writer, results []sim.Result) {

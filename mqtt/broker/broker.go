@@ -2,8 +2,14 @@
 // nothing to install. It keeps everything in memory; after a restart clients
 // subscribe again and gateway bridges tell their state again.
 //
-// It lets everybody in without a password and therefore listens on loopback
-// addresses only. No client slows another down: a subscriber that falls behind
+// With a file of users, or client certificates, each client has its rights: a gateway
+// publishes under its own id only and reads its own commands only. Without both it
+// lets everybody in, and therefore listens on a loopback address only. A public
+// address needs TLS besides, unless Options.Insecure says otherwise.
+//
+// The program that runs it connects with Dial, which needs no door.
+//
+// No client slows another down: a subscriber that falls behind
 // by more than the limits below loses messages or its connection, which is
 // logged and never silent.
 //
@@ -11,16 +17,18 @@
 package broker
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/hooks/auth"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // Limits of the broker; maxBacklog bounds what waits for one client.
@@ -48,8 +56,21 @@ const (
 
 // Options say how to start a broker.
 type Options struct {
-	// Listen is host and port of a loopback address; port 0 takes a free one.
+	// Listen is host and port; port 0 takes a free one.
 	Listen string
+	// UsersFile holds users with their passwords and rights, see HashPassword; it is
+	// read again when it changes. Empty: nobody has a password.
+	UsersFile string
+	// TLSCert and TLSKey are PEM files of the broker's certificate; they are read
+	// again when they change. Empty: no TLS.
+	TLSCert, TLSKey string
+	// TLSClientCA is a PEM file with the authorities whose client certificates let a
+	// client in as the user that the common name says. Without UsersFile nobody comes
+	// in without one. Empty: certificates are not asked for.
+	TLSClientCA string
+	// Insecure lets the broker listen on a public address without TLS, where everybody
+	// on the way can read the passwords.
+	Insecure bool
 	// Log receives losses as warnings and the broker's own chatter at debug
 	// level; nil: nobody.
 	Log *zap.Logger
@@ -57,43 +78,89 @@ type Options struct {
 
 // Broker is a running broker.
 type Broker struct {
-	server  *mochi.Server
-	address net.Addr
-	close   func() error
+	server   *mochi.Server
+	listener *listener
+	address  net.Addr
+	watched  []looker // the files that are read again
+	close    func() error
 }
 
 // Start listens and serves until Close. It returns when clients can connect. An
 // error says in one sentence what to change.
 func Start(o Options) (*Broker, error) {
-	address, err := loopbackAddress(o.Listen)
-	if err != nil {
-		return nil, err
-	}
-	socket, err := net.ListenTCP("tcp", address)
-	if err != nil {
-		return nil, explain(err, o.Listen)
-	}
 	log := o.Log
 	if log == nil {
 		log = zap.NewNop()
 	}
-	server, err := serve(socket, log)
+	address, err := o.address()
 	if err != nil {
+		return nil, err
+	}
+	d, tlsConfig, watched, err := o.open(log)
+	if err != nil {
+		return nil, fmt.Errorf("embedded broker: %w", err)
+	}
+	var socket net.Listener
+	if socket, err = net.ListenTCP("tcp", address); err != nil {
+		return nil, explain(err, o.Listen)
+	}
+	if tlsConfig != nil {
+		socket = tls.NewListener(socket, tlsConfig)
+	}
+	b := &Broker{listener: newListener(socket, log), address: socket.Addr(), watched: watched}
+	if b.server, err = serve(b.listener, d, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded broker: %w", err), socket.Close())
 	}
-	return &Broker{server: server, address: socket.Addr(), close: sync.OnceValue(server.Close)}, nil
+	b.close = sync.OnceValue(b.server.Close)
+	return b, nil
 }
 
-func serve(socket net.Listener, log *zap.Logger) (*mochi.Server, error) {
+// open makes the door, and what TLS needs; nil: none.
+func (o Options) open(log *zap.Logger) (d *door, config *tls.Config, watched []looker, err error) {
+	d = &door{everybody: !o.guarded(), log: seldom(log)}
+	if o.UsersFile != "" {
+		read := func() (*userTable, error) { return readUsers(o.UsersFile) }
+		if d.users, err = keep("users", log, read, o.UsersFile); err != nil {
+			return nil, nil, nil, fmt.Errorf("[mqtt] embedded_users_file: %w", err)
+		}
+		watched = append(watched, d.users)
+	}
+	if o.TLSCert+o.TLSKey != "" {
+		current, err := keep("certificates", log, o.readTLS, o.TLSCert, o.TLSKey, o.TLSClientCA)
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("[mqtt] embedded_tls_cert, embedded_tls_key and embedded_tls_client_ca: %w", err)
+		}
+		watched = append(watched, current)
+		config = &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.get(), nil },
+		}
+	}
+	return d, config, watched, nil
+}
+
+// seldom logs ten of a kind in a minute, and then every thousandth: strangers can
+// have a line written as often as they like.
+func seldom(log *zap.Logger) *zap.Logger {
+	return log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, time.Minute, 10, 1000)
+	}))
+}
+
+// guarded reports whether clients have to say who they are.
+func (o Options) guarded() bool { return o.UsersFile+o.TLSClientCA != "" }
+
+func serve(listener *listener, d *door, log *zap.Logger) (*mochi.Server, error) {
 	server := mochi.New(&mochi.Options{
 		Capabilities:           capabilities(),
 		Logger:                 slogTo(log),
 		SysTopicResendInterval: reportInterval,
 	})
+	d.server = server
 	err := errors.Join(
-		server.AddHook(new(auth.AllowHook), nil),
+		server.AddHook(d, nil),
 		server.AddHook(&lossReport{log: log}, nil),
-		server.AddListener(newListener(socket, log)),
+		server.AddListener(listener),
 	)
 	if err != nil {
 		return nil, err
@@ -115,6 +182,10 @@ func capabilities() *mochi.Capabilities {
 // Addr is where the broker listens.
 func (b *Broker) Addr() net.Addr { return b.address }
 
+// Dial connects the program that runs the broker, past door and network, with all
+// rights.
+func (b *Broker) Dial() (net.Conn, error) { return b.listener.dial() }
+
 // Dropped counts the messages that subscribers lost because they fell behind.
 func (b *Broker) Dropped() int64 {
 	return atomic.LoadInt64(&b.server.Info.MessagesDropped) + atomic.LoadInt64(&b.server.Info.InflightDropped)
@@ -123,16 +194,23 @@ func (b *Broker) Dropped() int64 {
 // Close disconnects all clients and frees the port. It may be called twice.
 func (b *Broker) Close() error { return b.close() }
 
-// loopbackAddress resolves once, so that the address that is checked is the
-// one that is used.
-func loopbackAddress(listen string) (*net.TCPAddr, error) {
-	address, err := net.ResolveTCPAddr("tcp", listen)
-	if err != nil {
-		return nil, fmt.Errorf("embedded broker: %q is no address to listen on, write it like 127.0.0.1:1883 in [mqtt] embedded_listen: %w", listen, err)
-	}
-	if !address.IP.IsLoopback() {
+// address resolves once, so that the address that is checked is the one that is
+// used.
+func (o Options) address() (*net.TCPAddr, error) {
+	address, err := net.ResolveTCPAddr("tcp", o.Listen)
+	public := err == nil && !address.IP.IsLoopback()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("embedded broker: %q is no address to listen on, write it like 127.0.0.1:1883 in [mqtt] embedded_listen: %w", o.Listen, err)
+	case o.TLSClientCA != "" && o.TLSCert+o.TLSKey == "":
+		return nil, errors.New("embedded broker: client certificates need TLS; set [mqtt] embedded_tls_cert and embedded_tls_key too")
+	case public && !o.guarded():
 		return nil, fmt.Errorf("embedded broker: it lets everybody in without a password and must not listen on %s; "+
-			"set [mqtt] embedded_listen to a loopback address such as 127.0.0.1:1883, or run a broker of your own and set [mqtt] url to it", listen)
+			"set [mqtt] embedded_users_file or embedded_tls_client_ca, or embedded_listen to a loopback address such as 127.0.0.1:1883, "+
+			"or run a broker of your own and set [mqtt] url to it", o.Listen)
+	case public && o.TLSCert+o.TLSKey == "" && !o.Insecure:
+		return nil, fmt.Errorf("embedded broker: without TLS everybody on the way reads the passwords, so it must not listen on %s; "+
+			"set [mqtt] embedded_tls_cert and embedded_tls_key, or embedded_insecure = true if the network is your own", o.Listen)
 	}
 	return address, nil
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds every wait; nothing is expected to take that long.
-const patience = 15 * time.Second
+const patience = time.Minute
 
 func start(t testing.TB, listen string) *broker.Broker {
 	t.Helper()

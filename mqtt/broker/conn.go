@@ -27,8 +27,10 @@ var errBacklog = errors.New("client does not read what it subscribed to")
 // subscriber that stops reading stops them all.
 type conn struct {
 	net.Conn
-	log  *zap.Logger
-	done chan struct{} // closed when the connection is
+	local bool // the program's own
+	log   *zap.Logger
+	done  chan struct{} // closed when the connection is
+	who   identity      // set once the client is let in
 
 	mu      sync.Mutex
 	changed sync.Cond // pending or closing has changed
@@ -37,8 +39,8 @@ type conn struct {
 	closing bool
 }
 
-func newConn(socket net.Conn, log *zap.Logger) *conn {
-	c := &conn{Conn: socket, log: log, done: make(chan struct{})}
+func newConn(socket net.Conn, local bool, log *zap.Logger) *conn {
+	c := &conn{Conn: socket, local: local, log: log, done: make(chan struct{})}
 	c.changed.L = &c.mu
 	go c.send()
 	return c

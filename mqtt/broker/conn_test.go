@@ -16,7 +16,7 @@ func TestBacklogIsBounded(t *testing.T) {
 	ours, theirs := net.Pipe() // a pipe has no buffer
 	defer theirs.Close()
 	core, logged := observer.New(zap.WarnLevel)
-	c := newConn(ours, zap.New(core))
+	c := newConn(ours, false, zap.New(core))
 	chunk := make([]byte, 1<<20)
 	taken := 0
 	for {
@@ -46,7 +46,7 @@ func TestBacklogIsBounded(t *testing.T) {
 
 func TestCloseDeliversWhatWasWritten(t *testing.T) {
 	ours, theirs := net.Pipe()
-	c := newConn(ours, zap.NewNop())
+	c := newConn(ours, false, zap.NewNop())
 	var want bytes.Buffer
 	for i := range 100 {
 		octets := bytes.Repeat([]byte{byte(i)}, i*100)

@@ -30,6 +30,10 @@ type listener struct {
 	// patience is connectTimeout, but for tests.
 	patience time.Duration
 
+	// establish is mochi's: it serves a connection. It is there once serves is closed.
+	establish listeners.EstablishFn
+	serves    chan struct{}
+
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
 	closed  bool
@@ -39,7 +43,7 @@ type listener struct {
 var _ listeners.Listener = (*listener)(nil)
 
 func newListener(socket net.Listener, log *zap.Logger) *listener {
-	return &listener{socket: socket, log: log, patience: connectTimeout, conns: map[*conn]struct{}{}}
+	return &listener{socket: socket, log: log, patience: connectTimeout, serves: make(chan struct{}), conns: map[*conn]struct{}{}}
 }
 
 // Init has nothing to do: the socket is open already.
@@ -56,6 +60,8 @@ func (l *listener) Protocol() string { return "tcp" }
 
 // Serve accepts connections until Close.
 func (l *listener) Serve(establish listeners.EstablishFn) {
+	l.establish = establish
+	close(l.serves)
 	for {
 		socket, err := l.socket.Accept()
 		switch {
@@ -65,25 +71,36 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			l.log.Warn("embedded broker cannot accept a connection and will try again", zap.Error(err))
 			time.Sleep(acceptPause)
 		default:
-			l.start(socket, establish)
+			l.start(socket, false)
 		}
 	}
 }
 
-func (l *listener) start(socket net.Conn, establish listeners.EstablishFn) {
+// dial makes a connection that never leaves the process.
+func (l *listener) dial() (net.Conn, error) {
+	<-l.serves
+	near, far := net.Pipe()
+	if !l.start(far, true) {
+		return nil, net.ErrClosed
+	}
+	return near, nil
+}
+
+func (l *listener) start(socket net.Conn, local bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		_ = socket.Close()
-		return
+		return false
 	}
-	c := newConn(socket, l.log)
+	c := newConn(socket, local, l.log)
 	l.conns[c] = struct{}{}
 	l.serving.Add(1)
-	go l.serve(c, establish)
+	go l.serve(c)
+	return true
 }
 
-func (l *listener) serve(c *conn, establish listeners.EstablishFn) {
+func (l *listener) serve(c *conn) {
 	defer l.end(c)
 	defer func() {
 		if fault := recover(); fault != nil {
@@ -92,7 +109,7 @@ func (l *listener) serve(c *conn, establish listeners.EstablishFn) {
 		}
 	}()
 	_ = c.SetDeadline(time.Now().Add(l.patience))
-	err := establish(l.ID(), c)
+	err := l.establish(l.ID(), c)
 	l.log.Debug("embedded broker: client is gone", zap.Stringer("client", c.RemoteAddr()), zap.Error(err))
 }
 

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// bench runs bench and reads what it prints.
+func (m machine) bench(args ...string) (result benchResult) {
+	m.t.Helper()
+	check(m.t, json.Unmarshal([]byte(m.run(append([]string{"bench", "--json"}, args...)...)), &result))
+	return result
+}
+
+// checkRun expects every join answered once and nothing lost.
+func checkRun(t *testing.T, r benchRun, joins int64) {
+	t.Helper()
+	if r.Joins != joins || r.Copies != 3*joins || r.Answered != joins || r.RX1 != joins || r.Accepted != joins || r.CopiesArrived != r.Copies+r.Forged {
+		t.Errorf("%+v", r)
+	}
+	if r.Lost != 0 || r.Failed != 0 || r.Uncommanded != 0 || r.Surplus+r.Strange+r.ForgedAnswered != 0 || !r.Known {
+		t.Errorf("%+v", r)
+	}
+	for _, p := range r.Processes {
+		if p.PID == 0 || p.RSS == 0 || p.PeakRSS < p.RSS {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+// Bench starts a server, loads it and takes it down again, with all that it made.
+func TestBench(t *testing.T) {
+	m := newMachine(t)
+	m = m.with("TMPDIR=" + m.dir)
+	result := m.bench("--rate", "40", "--duration", "500ms", "--airtime", "off", "--echo")
+	if len(result.Runs) != 1 || result.Runs[0].Airtime != "off" {
+		t.Fatalf("%+v", result)
+	}
+	checkRun(t, result.Runs[0], 20)
+	if result.Echo == nil || result.Echo.Answered == 0 || result.Echo.Ratio <= 0 {
+		t.Errorf("%+v", result.Echo)
+	}
+	left, err := os.ReadDir(m.dir)
+	check(t, err)
+	if len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// Bench loads a server that runs, with forged requests besides.
+func TestBenchOfRunningServer(t *testing.T) {
+	d := newMachine(t).serve()
+	result := d.bench("--broker", d.broker, "--metrics", d.operations+"/metrics", "--pid", strconv.Itoa(d.process.Pid),
+		"--burst", "30", "--duration", "500ms", "--forged-rate", "80", "--mac-version", "1.1")
+	r := result.Runs[0]
+	checkRun(t, r, 30)
+	if r.Forged != 40 || r.RefusedBy["bad_mic"] != 20 || r.RefusedBy["unknown_device"] != 20 || r.Refused["bad_mic"]+r.Refused["unknown_device"] > 40 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestBenchMistakes(t *testing.T) {
+	m := newMachine(t)
+	for args, want := range map[string]string{
+		"--airtime never": "none of off, plan, both",
+		"--forged 1":      "no share below 1",
+		"--instances 2":   "give --broker mosquitto, --record and --cache",
+		"--broker mqtt://127.0.0.1:1 --cache redis:": "runs already",
+		"--burst 1 --open 1":                         "not both",
+		"--copies 4 --airtime off":                   "--copies 4 of each join-request",
+		"--region Mars --airtime off":                `band plan group "Mars" is unknown`,
+		"--first-gateway 12":                         "an EUI has 16 hex digits",
+		"--rate 0 --duration 1ms":                    "make no join",
+	} {
+		if o := m.try(append([]string{"bench"}, strings.Fields(args)...)...); o.status != 1 || !strings.Contains(o.stderr, want) {
+			t.Errorf("%s: exit status %d, %q", o.command, o.status, o.stderr)
+		}
+	}
+}
