@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -114,12 +115,33 @@ func load(t *testing.T, file string, environ ...string) config.Config {
 
 func TestDeployedConfigurations(t *testing.T) {
 	for _, file := range shipped(t, "joingate.toml") {
-		load(t, file)
+		wantDoors(t, file, load(t, file))
 	}
 	for _, file := range shipped(t, "*.toml") {
 		var any map[string]any
 		if _, err := toml.DecodeFile(file, &any); err != nil {
 			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+// wantDoors checks that what is open to other machines has TLS, or is insecure by
+// name, which the server wants too; and that the file says why.
+func wantDoors(t *testing.T, file string, c config.Config) {
+	t.Helper()
+	for key, door := range map[string]struct {
+		listen, certificate string
+		insecure            bool
+	}{
+		"api.listen": {c.API.Listen, c.API.TLSCert, c.API.Insecure}, "ops.listen": {c.Ops.Listen, c.Ops.TLSCert, c.Ops.Insecure},
+		"mqtt.embedded_listen": {c.MQTT.EmbeddedListen, c.MQTT.EmbeddedTLSCert, c.MQTT.EmbeddedInsecure},
+	} {
+		local := strings.HasPrefix(door.listen, "127.0.0.1:")
+		if !local && door.certificate == "" && !door.insecure {
+			t.Errorf("%s: %s = %s: joingate will not start with it", file, key, door.listen)
+		}
+		if local && door.insecure {
+			t.Errorf("%s: %s = %s needs no exception", file, key, door.listen)
 		}
 	}
 }
@@ -187,6 +209,7 @@ func wantInstance(t *testing.T, service node) {
 	}
 	c := load(t, "deploy/compose/joingate.toml", environ...)
 	wantShared(t, c)
+	wantDoors(t, "deploy/compose/joingate.toml", c)
 	for _, file := range secretFiles(c) {
 		if secret, ok := strings.CutPrefix(file, "/run/secrets/"); !ok || !slices.Contains(service.at("secrets").texts(), secret) {
 			t.Errorf("an instance does not get %s", file)
@@ -323,6 +346,7 @@ func TestKubernetesConfiguration(t *testing.T) {
 	}
 	c := load(t, file, environ...)
 	wantShared(t, c)
+	wantDoors(t, "deploy/kubernetes/configmap.yaml", c)
 	if !slices.Contains(environ, "JOINGATE_CONFIG=/etc/joingate/joingate.toml") ||
 		!slices.Contains(container.at("volumeMounts").names("mountPath"), "/etc/joingate/joingate.toml") {
 		t.Error("the pod does not use the ConfigMap")
@@ -342,98 +366,6 @@ func TestKubernetesConfiguration(t *testing.T) {
 	}
 }
 
-var (
-	metricName = regexp.MustCompile(`\bjoingate_[a-z_]+`)
-	quotedName = regexp.MustCompile(`"(joingate_[a-z_]+)"`)
-	label      = regexp.MustCompile(`[{,]([a-z]+)(=~|!~|!=|=)"([^"]*)"`)
-)
-
-// registered gives the names of all metrics that the program has: they are quoted
-// in its sources.
-func registered(t *testing.T) map[string]bool {
-	t.Helper()
-	names := map[string]bool{}
-	for _, folder := range []string{"mqtt", "cmd/joingate"} {
-		files, err := filepath.Glob(folder + "/*.go")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, file := range files {
-			if strings.HasSuffix(file, "_test.go") {
-				continue
-			}
-			for _, m := range quotedName.FindAllSubmatch(content(t, file), -1) {
-				names[string(m[1])] = true
-			}
-		}
-	}
-	if len(names) < 20 {
-		t.Fatalf("only %d metrics were found", len(names))
-	}
-	return names
-}
-
-// known reports whether the program has the metric, or the histogram it is part of.
-func known(names map[string]bool, metric string) bool {
-	for _, suffix := range []string{"", "_bucket", "_sum", "_count"} {
-		if base, ok := strings.CutSuffix(metric, suffix); ok && names[base] {
-			return true
-		}
-	}
-	return false
-}
-
-func TestAlertsNameMetricsThatExist(t *testing.T) {
-	names := registered(t)
-	for _, group := range document(t, "deploy/prometheus/joingate.rules.yaml").at("groups").items() {
-		for _, rule := range group.at("rules").items() {
-			alert, expr := rule.at("alert").text(), rule.at("expr").text()
-			if !strings.HasPrefix(alert, "Joingate") || expr == "" || rule.at("annotations", "summary").text() == "" || rule.at("annotations", "todo").text() == "" {
-				t.Errorf("alert %q lacks its expression or says not what to do", alert)
-			}
-			if s := rule.at("labels", "severity").text(); s != "critical" && s != "warning" {
-				t.Errorf("%s: severity %q", alert, s)
-			}
-			everything := expr + rule.at("annotations", "todo").text()
-			metrics := metricName.FindAllString(everything, -1)
-			if len(metrics) == 0 && !strings.HasPrefix(expr, `up{job="joingate"}`) {
-				t.Errorf("%s watches no metric of ours: %s", alert, expr)
-			}
-			for _, metric := range metrics {
-				if !known(names, metric) {
-					t.Errorf("%s names %s, which the program does not have", alert, metric)
-				}
-			}
-			wantLabels(t, alert, expr)
-		}
-	}
-}
-
-// wantLabels checks that the values of labels are words of the sources.
-func wantLabels(t *testing.T, alert, expr string) {
-	t.Helper()
-	sources := string(content(t, "mqtt/metrics.go")) + string(content(t, "mqtt/transmitter.go")) +
-		string(content(t, "joinserver/reason.go")) + strings.ToLower(string(content(t, "mqtt/chirpstack.go")))
-	for _, m := range label.FindAllStringSubmatch(expr, -1) {
-		for _, value := range strings.Split(m[3], "|") {
-			quoted := strings.Contains(sources, `"`+value+`"`) || m[1] == "status" && strings.Contains(sources, "txackstatus_"+value)
-			if m[1] != "job" && !quoted {
-				t.Errorf("%s: no %s is ever %q", alert, m[1], value)
-			}
-		}
-	}
-}
-
-// What the document says of metrics is true as well.
-func TestOperationsNamesMetricsThatExist(t *testing.T) {
-	names := registered(t)
-	for _, metric := range metricName.FindAllString(string(content(t, "doc/operations.md")), -1) {
-		if !known(names, metric) {
-			t.Errorf("doc/operations.md names %s, which the program does not have", metric)
-		}
-	}
-}
-
 func TestUnitIsConfined(t *testing.T) {
 	keys := map[string][]string{}
 	for _, line := range strings.Split(string(content(t, "deploy/systemd/joingate.service")), "\n") {
@@ -443,7 +375,7 @@ func TestUnitIsConfined(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"User": "joingate", "StateDirectory": "joingate", "StateDirectoryMode": "0700", "UMask": "0077",
-		"NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes",
+		"NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes", "PrivateUsers": "yes",
 		"CapabilityBoundingSet": "", "AmbientCapabilities": "", "RestrictSUIDSGID": "yes", "RestrictNamespaces": "yes",
 		"RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX", "MemoryDenyWriteExecute": "yes", "LockPersonality": "yes",
 		"SystemCallArchitectures": "native", "SystemCallFilter": "@system-service",
@@ -470,9 +402,30 @@ func TestImageIsStatic(t *testing.T) {
 			t.Errorf("deploy/Dockerfile lacks %q", want)
 		}
 	}
+	for _, flag := range []string{"CGO_ENABLED=0", "-trimpath", "-buildvcs=true", `-ldflags="-s -w -buildid="`} {
+		if !strings.Contains(text, flag) || !strings.Contains(string(content(t, "deploy/build")), flag) {
+			t.Errorf("image and deploy/build are not built alike: %s", flag)
+		}
+	}
 	module := regexp.MustCompile(`(?m)^go (\S+)$`).FindStringSubmatch(string(content(t, "go.mod")))
 	image := regexp.MustCompile(`(?m)^FROM golang:(\S+) AS build$`).FindStringSubmatch(text)
 	if module == nil || image == nil || !strings.HasPrefix(image[1], strings.Join(strings.SplitN(module[1], ".", 3)[:2], ".")) {
 		t.Errorf("go.mod wants Go %v, the image is built with %v", module, image)
+	}
+}
+
+// The exposure that systemd computes for the unit is the one that the document
+// tells. Without systemd there is nothing to compute it with.
+func TestUnitExposure(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("systemd-analyze is not here")
+	}
+	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--no-pager", "deploy/systemd/joingate.service").CombinedOutput()
+	figure := regexp.MustCompile(`exposure level for joingate.service: ([0-9.]+) OK`).FindSubmatch(out)
+	if err != nil || figure == nil {
+		t.Fatalf("systemd-analyze: %v\n%s", err, out)
+	}
+	if told := "exposure level " + string(figure[1]); !strings.Contains(string(content(t, "doc/security.md")), told) {
+		t.Errorf("doc/security.md does not tell %q", told)
 	}
 }

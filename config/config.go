@@ -294,7 +294,7 @@ type Events struct {
 type Limits struct {
 	// Failed join-requests a minute in the name of one DevEUI, past which the rest
 	// are refused as rate_limited without more work. Good requests always pass.
-	// Default 600; 0 is no limit.
+	// Default 60000, which no device reaches; 0 is no limit.
 	DeviceFailures int64 `toml:"device_failures"`
 
 	// Good join-requests a minute of one device. Default 0: no limit.
@@ -385,7 +385,7 @@ func Default() Config {
 		Ops:     Ops{Listen: "127.0.0.1:9090"},
 		Network: Network{NetID: "000000", DefaultJoinEUI: "d896e0efff000000"},
 		Events:  Events{RedisStreamLength: 100_000},
-		Limits:  Limits{DeviceFailures: 600, Rejoins: 6},
+		Limits:  Limits{DeviceFailures: 60_000, Rejoins: 6},
 		Tracing: Tracing{OneOf: 1},
 		Join:    Join{CollectWindow: 200 * time.Millisecond, Airtime: "plan"},
 		Log:     Log{Level: "info", Format: "console"},
