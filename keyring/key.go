@@ -64,7 +64,8 @@ func (k Key) Equal(other Key) bool {
 }
 
 // RevealHex gives the key as 32 hex digits, "" for the zero Key: for
-// `node export --with-keys` and nothing else.
+// `node export --with-keys` and network servers that are allowed keys in the clear,
+// and nothing else.
 func (k Key) RevealHex() string {
 	if k.IsZero() {
 		return ""

@@ -38,7 +38,7 @@ var postgresEngine = engine{
 	schema:  compareOctets,
 	view:    &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
 
-	bulkSizes: []int{64, 8, 1}, maxBulkArgs: 4096,
+	bulkSizes: []int{512, 128, 32, 8, 2, 1}, maxBulkArgs: 16384,
 	numbered: true,
 	remote:   true,
 	locks: locks{
