@@ -68,7 +68,7 @@ devices join by them through gateways behind ChirpStack Gateway Bridges.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVar(&p.configFile, "config", "", "configuration `FILE` (default: $JOINGATE_CONFIG, else none)")
 	root.AddCommand(p.serveCommand(), p.demoCommand(), p.simulateCommand(), p.benchCommand(), p.accountCommand(), p.userCommand(), p.accessKeyCommand(), p.auditCommand(), p.recordCommand(), p.keysCommand(), p.sessionCommand(), p.callCommand(), p.nodeCommand(),
-		p.gatewayCommand(), p.bandCommand(), p.configCommand(), p.rejectsCommand(), p.doctorCommand(), p.versionCommand())
+		p.gatewayCommand(), p.bandCommand(), p.configCommand(), p.permissionCommand(), p.brokerCommand(), p.rejectsCommand(), p.doctorCommand(), p.versionCommand())
 	return root
 }
 
