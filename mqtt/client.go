@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -154,19 +156,23 @@ func (c *client) subscribe(ctx context.Context, connection paho.Client) error {
 // leave gives up what is shared with other instances: from then on they get what
 // comes. If the broker does not answer, what still comes here is lost to them.
 func (c *client) leave(ctx context.Context) {
-	open := c.open.Load()
-	if open == nil {
-		return
+	if open, shared := c.open.Load(), c.shared(); open != nil && len(shared) > 0 {
+		_ = answered(ctx, open.Unsubscribe(slices.Collect(maps.Keys(shared))...), c.answerTimeout)
 	}
-	var shared []string
-	for filter := range c.filters {
-		if strings.HasPrefix(filter, "$share/") { // MQTT 5.0 section 4.8.2
-			shared = append(shared, filter)
-		}
-	}
-	if len(shared) > 0 {
-		_ = answered(ctx, open.Unsubscribe(shared...), c.answerTimeout)
-	}
+}
+
+// comeBack takes part again in what is shared, and reports whether it does.
+func (c *client) comeBack(ctx context.Context) bool {
+	open, shared := c.open.Load(), c.shared()
+	return open != nil && (len(shared) == 0 || answered(ctx, open.SubscribeMultiple(shared, nil), c.answerTimeout) == nil)
+}
+
+// shared are the filters that other instances subscribe to with this one (MQTT 5.0,
+// section 4.8.2).
+func (c *client) shared() map[string]byte {
+	shared := maps.Clone(c.filters)
+	maps.DeleteFunc(shared, func(filter string, _ byte) bool { return !strings.HasPrefix(filter, "$share/") })
+	return shared
 }
 
 // watch waits for the end of a connection. A broker that hangs does not close

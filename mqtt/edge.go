@@ -84,6 +84,11 @@ type Config struct {
 	// planned.
 	Airtime joinserver.Airtime
 
+	// Able reports why this instance cannot answer joins at the moment: it is asked
+	// every second, and while it cannot the share group does without it. Nil: it
+	// always can.
+	Able func(ctx context.Context) error
+
 	Handler Handler
 	Outbox  Outbox // nil: no join events
 	// Turn reports whether this instance delivers what waits in an Outbox that
@@ -106,7 +111,8 @@ type Edge struct {
 	transmitter *transmitter
 	reporter    *reporter
 	presence    *presence
-	courier     *courier // nil: no outbox
+	courier     *courier                    // nil: no outbox
+	able        func(context.Context) error // nil: always
 	log         *zap.Logger
 	cancel      context.CancelFunc // of the handler's calls
 }
@@ -121,7 +127,7 @@ func New(c Config) (*Edge, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.client = client
+	e.client, e.able = client, c.Able
 	return e, nil
 }
 
@@ -190,6 +196,11 @@ func (e *Edge) Run(ctx context.Context) error {
 	tasks.Go(func() { e.reporter.outcomes.run(ctx) })
 	if e.courier != nil {
 		tasks.Go(func() { e.courier.run(ctx) })
+	}
+	if e.able != nil {
+		asks := time.NewTicker(askAble)
+		defer asks.Stop()
+		tasks.Go(func() { e.attend(ctx, e.able, asks.C) })
 	}
 	err := e.client.run(ctx, e.receive)
 	tasks.Wait()

@@ -244,7 +244,53 @@ func TestRejectEventReachesTheBroker(t *testing.T) {
 	eventually(t, "the reject event", func() bool { return len(b.on(topic)) == 1 })
 }
 
-// Drain finishes what is under way and takes nothing new.
+// An instance that cannot answer leaves the share group to the others, and is back
+// when it can.
+func TestUnableInstanceLeavesTheShareGroup(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, url string) {
+		var unable atomic.Bool
+		edge := runEdge(t, url, new(fakeHandler), func(c *Config) { c.ShareGroup = "joingate" })
+		asks, asked := make(chan time.Time), make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go edge.attend(ctx, func(context.Context) error {
+			defer func() { asked <- struct{}{} }()
+			if unable.Load() {
+				return errors.New("the record is away")
+			}
+			return nil
+		}, asks)
+		ask := func(times int) {
+			for range times {
+				asks <- time.Time{}
+				<-asked
+			}
+		}
+		b := connectBridge(t, url)
+		var received atomic.Int32
+		token := b.client.Subscribe("$share/joingate/gateway/+/event/up", 1, func(paho.Client, paho.Message) { received.Add(1) })
+		if !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+			t.Fatalf("subscribe as another instance: %v", token.Error())
+		}
+		unable.Store(true)
+		ask(unableFor + 1) // the last one is asked after it has left
+		for i := range 10 {
+			b.up(t, copyOf(joinRequest(i), gatewayA, 7, start))
+		}
+		eventually(t, "the other instance to get everything", func() bool { return received.Load() == 10 })
+		unable.Store(false)
+		ask(2)
+		eventually(t, "both instances to get something", func() bool {
+			before := received.Load()
+			for i := range 10 {
+				b.up(t, copyOf(joinRequest(100+i), gatewayA, 7, start))
+			}
+			eventually(t, "the other instance to get its share", func() bool { return received.Load() > before })
+			return received.Load() < before+10
+		})
+	})
+}
+
 // An instance that stops leaves what comes to the others of its share group.
 func TestDrainLeavesTheShareGroup(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, url string) {
@@ -263,6 +309,7 @@ func TestDrainLeavesTheShareGroup(t *testing.T) {
 	})
 }
 
+// Drain finishes what is under way and takes nothing new.
 func TestDrain(t *testing.T) {
 	b := newBench(t)
 	b.hear(joinRequest(1), gatewayA, 7)

@@ -317,6 +317,12 @@ func (p *pipeline) drain() {
 	p.collector.limit = 0
 }
 
+func (p *pipeline) isDraining() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.draining
+}
+
 // idle reports whether no frame is under way. Those that are only remembered
 // are not.
 func (p *pipeline) idle() bool {

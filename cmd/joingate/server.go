@@ -177,10 +177,19 @@ func (s *server) startEdge(handler mqtt.Handler, watch *linkwan.Watch) error {
 	if s.broker != nil {
 		connection.Dial = s.broker.Dial
 	}
+	var able func(context.Context) error
+	if m.ShareGroup != "" {
+		able = func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+			defer cancel()
+			return s.record.Ready(ctx)
+		}
+	}
 	edge, err := mqtt.New(mqtt.Config{
 		Broker:   connection,
 		Prefixes: m.Prefixes, ShareGroup: m.ShareGroup, CollectWindow: s.config.Join.CollectWindow,
 		Copies: s.shared.copies, IDs: s.shared.ids, Airtime: s.shared.airtime,
+		Able:    able,
 		Handler: handler, Outbox: s.record, Turn: s.turn("mqtt", brokerTurn), Gateways: watch, Registerer: s.registry, Logger: s.log.Named("joins"),
 	})
 	if err != nil {
