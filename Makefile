@@ -4,7 +4,7 @@
 GO       ?= go
 GOFUMPT  := mvdan.cc/gofumpt@v0.9.1
 STATIC   := honnef.co/go/tools/cmd/staticcheck@v0.6.1
-FUZZTIME ?= 30s
+FUZZTIME ?= 10m
 SOAKTIME ?= 10m
 
 # Debian packages that tests start servers from.

@@ -53,7 +53,7 @@ type server struct {
 // startServer starts the parts in the order in which they need each other. When
 // it returns, gateways and administrators can connect.
 func startServer(ctx context.Context, c config.Config, log *zap.Logger) (*server, error) {
-	s := &server{config: c, log: log, registry: prometheus.NewRegistry(), failures: make(chan error, 3)}
+	s := &server{config: c, log: log, registry: prometheus.NewRegistry(), failures: make(chan error, 8)}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := closedDoors(c); err != nil {
 		return nil, err
@@ -96,6 +96,9 @@ func (s *server) startBroker(context.Context) (err error) {
 		return err
 	}
 	s.brokerURL = "mqtt://" + s.broker.Addr().String()
+	if m.EmbeddedTLSCert != "" {
+		s.brokerURL = "mqtts://" + s.broker.Addr().String()
+	}
 	return nil
 }
 
