@@ -167,4 +167,14 @@ func printResults(w io.Writer, results []sim.Result) {
 	}
 	_ = t.Flush()
 	fmt.Fprintf(w, "%d of %d devices have joined\n", joined, len(results))
+	if joined < len(results) {
+		fmt.Fprint(w, unanswered)
+	}
 }
+
+// unanswered helps whoever meets the silence that a refusal is on the air.
+const unanswered = `A refused device hears nothing: joingate rejects tells why the server was silent.
+For no_airtime, which is what many devices at once meet: a gateway sends one frame at a
+time, so let them begin one after the other (--rate 2), ask again (--attempts 5), give
+them more gateways, or set [join] airtime = "off" on a server that is only tried.
+`

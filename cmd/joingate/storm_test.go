@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"joingate/sim"
 )
 
 // The storm is answered by the server's own Handler in three ways; all devices join,
@@ -70,5 +72,19 @@ func TestSimulatedDevicesRememberTheirNonces(t *testing.T) {
 		if !strings.Contains(out, "3 of 3 devices have joined") {
 			t.Fatal(out)
 		}
+	}
+}
+
+// Whoever lets all devices ask at once, with one gateway, learns what to do.
+func TestSimulateExplainsSilence(t *testing.T) {
+	t.Parallel()
+	d := newMachine(t, "JOINGATE_JOIN__AIRTIME=plan").serve()
+	c, _ := d.site(sim.DefaultFirstGateway)
+	devices := newDevices(0, 10, "1.0.3")
+	c.register("meters", devices...)
+	csv := d.write("nodes.csv", nodeFile("", devices...))
+	args := []string{"simulate", "--broker", d.broker, "--devices", csv, "--region", "101", "--timeout", "1s"}
+	if o := d.try(args...); !strings.Contains(o.stdout, "joingate rejects") || !strings.Contains(o.stdout, "--rate 2") {
+		t.Errorf("%+v", o)
 	}
 }
