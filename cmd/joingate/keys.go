@@ -98,12 +98,10 @@ func (p *program) keysStep(name, short string, run func(context.Context, config.
 }
 
 func (p *program) rotateKeys(ctx context.Context, c config.Config) error {
-	for _, step := range []func(context.Context, config.Config) error{p.addKey, p.reseal, p.dropKeys} {
-		if err := step(ctx, c); err != nil {
-			return err
-		}
+	if err := p.addKey(ctx, c); err != nil {
+		return err
 	}
-	return nil
+	return p.dropKeys(ctx, c)
 }
 
 func (p *program) addKey(_ context.Context, c config.Config) error {
@@ -136,12 +134,12 @@ func (p *program) reseal(ctx context.Context, c config.Config) error {
 	if err := errors.Join(err, r.Close()); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stderr, "\r")
+	fmt.Fprintln(p.stderr)
 	fmt.Fprintf(p.stdout, "%d rows are sealed under the first key; nothing needs an older one\n", rows)
 	return nil
 }
 
-// dropKeys takes the older keys out, once nothing needs them.
+// dropKeys takes the older keys out, once nothing needs them: it reseals first.
 func (p *program) dropKeys(ctx context.Context, c config.Config) error {
 	path, err := kekFileOf(c)
 	if err != nil {
