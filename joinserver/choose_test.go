@@ -113,6 +113,20 @@ func TestRefusedTryTakesNoTurn(t *testing.T) {
 	}
 }
 
+// TestTurnIsOfTheGatewayThatWasBooked: not of the one that was best, and busy.
+func TestTurnIsOfTheGatewayThatWasBooked(t *testing.T) {
+	w := newWorld(t)
+	ledger, heard := w.plans(), w.inEU868()
+	ledger.busy = func(t joinserver.Transmission) bool { return t.Gateway == gatewayA }
+	for try, want := range []joinserver.EUI64{gatewayB, gatewayA} {
+		down := w.mustJoin(uint16(try), heard(gatewayA, 7, 6), heard(gatewayB, 7, 5))
+		if down.Routes[0].Gateway != want {
+			t.Errorf("try %d is answered through %s, want %s", try, down.Routes[0].Gateway, want)
+		}
+		ledger.busy = nil
+	}
+}
+
 // TestRoaming: a permission of the platform is served by gateways that are open
 // to roaming, whoever owns them.
 func TestRoaming(t *testing.T) {

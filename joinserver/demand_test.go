@@ -21,18 +21,26 @@ func (w *world) crowd(n int) []joinserver.EUI64 {
 	return devices
 }
 
-// asks sends a request of a device on EU868 that gateway A alone hears, now.
-func (w *world) asks(device joinserver.EUI64, nonce uint16, sf uint8) (joinserver.Downlink, error) {
+// asks sends a request of a device on EU868, now. Gateway A alone hears it, or those
+// that are named, the first one best.
+func (w *world) asks(device joinserver.EUI64, nonce uint16, sf uint8, gateways ...joinserver.EUI64) (joinserver.Downlink, error) {
 	w.tb.Helper()
-	r := heardBy(gatewayA, at(868_100_000), func(r *joinserver.Reception) { r.Received, r.Modulation.SpreadingFactor = w.now, sf })
-	return w.send(frameOf(w.tb, rootHex, device, joinEUI, nonce), r)
+	if gateways == nil {
+		gateways = []joinserver.EUI64{gatewayA}
+	}
+	copies := make([]joinserver.Reception, len(gateways))
+	for i, g := range gateways {
+		copies[i] = heardBy(g, at(868_100_000), level(-90, 5-4*float32(i)))
+		copies[i].Received, copies[i].Modulation.SpreadingFactor = w.now, sf
+	}
+	return w.send(frameOf(w.tb, rootHex, device, joinEUI, nonce), copies...)
 }
 
-// storm lets as many devices ask as a gateway may hear in five seconds.
-func (w *world) storm(requests int) {
+// storm lets so many devices ask at once, heard as in asks.
+func (w *world) storm(requests int, gateways ...joinserver.EUI64) {
 	w.tb.Helper()
 	for i, device := range w.crowd(requests) {
-		if _, err := w.asks(device, uint16(10*i), 7); err != nil {
+		if _, err := w.asks(device, uint16(10*i), 7, gateways...); err != nil {
 			w.tb.Fatal(err)
 		}
 	}
@@ -54,6 +62,34 @@ func TestSlowAnswersInAStorm(t *testing.T) {
 		if !joins && (len(ledger.booked) != before || !strings.Contains(err.Error(), "0 are taken, and 2 too slow for the crowd")) {
 			t.Errorf("SF%d: %v, booked %d", sf, err, len(ledger.booked)-before)
 		}
+	}
+}
+
+// TestDemandIsOfEachGateway: one that hears nobody else may send slowly, and one that
+// hears the crowd may not, though another was chosen to answer it.
+func TestDemandIsOfEachGateway(t *testing.T) {
+	w := newWorld(t)
+	w.inEU868()
+	w.plans()
+	w.storm(10, gatewayA, gatewayB)
+	if _, err := w.asks(devEUI, 1000, 12, gatewayB); reasonOf(err) != joinserver.NoAirtime {
+		t.Errorf("through a gateway that hears the crowd too: %v", err)
+	}
+	down, err := w.asks(devEUI, 1001, 12, gatewayA, gatewayC)
+	if err != nil || down.Routes[0].Gateway != gatewayC {
+		t.Errorf("the gateway that hears nobody else is not taken: %v, %v", down.Routes, err)
+	}
+}
+
+// TestQuickAnswersAreAlwaysFair: a gateway that hears 40 requests a second can never
+// answer them all, and answers those it can.
+func TestQuickAnswersAreAlwaysFair(t *testing.T) {
+	w := newWorld(t)
+	w.inEU868()
+	w.plans()
+	w.storm(200)
+	if _, err := w.asks(devEUI, 5000, 7); err != nil {
+		t.Error(err)
 	}
 }
 

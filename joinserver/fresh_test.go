@@ -41,6 +41,28 @@ func TestStaleRefusalIsConfirmed(t *testing.T) {
 	}
 }
 
+// TestStaleRefusalOfARejoin: the cache still has the version that the device was
+// before it was set to 1.1.
+func TestStaleRefusalOfARejoin(t *testing.T) {
+	w, _, device, copy := joined(t)
+	w.stale()
+	w.cache.change(func(p *joinserver.Policy) { p.Node.MACVersion = band.MAC1_0_4 })
+	if _, err := w.send(device.rejoinRequest(0), copy); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStaleRequirementIsConfirmed: the permission has ceased to require its own
+// RxDelay, and the cache does not know.
+func TestStaleRequirementIsConfirmed(t *testing.T) {
+	w := newWorld(t)
+	w.stale()
+	w.cache.change(func(p *joinserver.Policy) { p.Permission.RequireOwn = true })
+	if _, err := w.joinFor(request(joinRequest(t, rootHex, 1))); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestConfirmedRefusalIsTheRecords: both refuse, for different reasons. The one
 // of the record counts, whatever its place in the order.
 func TestConfirmedRefusalIsTheRecords(t *testing.T) {
@@ -220,6 +242,18 @@ func TestAttemptIsDecidedByItsCopies(t *testing.T) {
 	}
 	if attempt.Request.DevEUI != devEUI || w.joins.asked != 0 {
 		t.Error("the attempt is of another device, or reached the commit")
+	}
+}
+
+// TestAttemptIsOfTheAccountOnceProved: what a stranger sends in a device's name is
+// not the account's, whose share of the queue it would use up.
+func TestAttemptIsOfTheAccountOnceProved(t *testing.T) {
+	w := newWorld(t)
+	for keyHex, want := range map[string]joinserver.AccountID{rootHex: account, otherHex: 0} {
+		attempt, err := w.handler.Prepare(context.Background(), joinRequest(t, keyHex, 1))
+		if err != nil || attempt.Account() != want {
+			t.Errorf("under key %s the attempt is of account %s, want %s; %v", keyHex[:4], attempt.Account(), want, err)
+		}
 	}
 }
 

@@ -79,6 +79,19 @@ func TestEveryFailureCounts(t *testing.T) {
 	}
 }
 
+// TestWantOfAirtimeIsNotTheDevicesFailure: gateways that are busy are not its fault.
+func TestWantOfAirtimeIsNotTheDevicesFailure(t *testing.T) {
+	w := newWorld(t)
+	ledger := w.plans()
+	w.limit(joinserver.Limits{DeviceFailures: 1})
+	ledger.busy = func(joinserver.Transmission) bool { return true }
+	for nonce := range uint16(5) {
+		if _, err := w.join(nonce); reasonOf(err) != joinserver.NoAirtime {
+			t.Errorf("try %d: %v", nonce, err)
+		}
+	}
+}
+
 // TestStrangerCannotSilenceADevice: however often somebody fails in its name, or
 // repeats what it has sent, the device joins.
 func TestStrangerCannotSilenceADevice(t *testing.T) {
@@ -118,18 +131,28 @@ func TestLimitedFailureIsHardlyConfirmed(t *testing.T) {
 	}
 }
 
-// TestStaleCacheDoesNotKeepALimitedDeviceOut: the cache has an old key, so that the
-// device itself seems to fail; strangers fail between.
+// TestStaleCacheDoesNotKeepALimitedDeviceOut: the cache has an old node, group or
+// permission, so that the device itself seems to fail; strangers fail between.
 func TestStaleCacheDoesNotKeepALimitedDeviceOut(t *testing.T) {
-	w := newWorld(t)
 	old := key(t, "0123456789abcdef0123456789abcdef")
-	w.stale()
-	w.cache.change(func(p *joinserver.Policy) { p.Node.Keys.App = old })
-	w.limit(joinserver.Limits{DeviceFailures: 2})
-	for i := range uint16(20) {
-		w.fail(i)
-		w.fail(i)
-		w.mustJoin(100 + i)
+	for name, stale := range map[string]func(*joinserver.Policy){
+		"node":       func(p *joinserver.Policy) { p.Node.Keys.App, p.Node.Version = old, 10 },
+		"group":      func(p *joinserver.Policy) { p.Group, p.Permission.ID = joinserver.NodeGroup{}, 0 },
+		"permission": func(p *joinserver.Policy) { p.Permission.Enabled, p.Permission.Version = false, 12 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.stale()
+			p := w.cache.policies[devEUI]
+			stale(&p)
+			w.cache.policies[devEUI] = p
+			w.limit(joinserver.Limits{DeviceFailures: 2})
+			for i := range uint16(20) {
+				w.fail(i)
+				w.fail(i)
+				w.mustJoin(100 + i)
+			}
+		})
 	}
 }
 

@@ -250,6 +250,34 @@ func TestJoinForIsLimited(t *testing.T) {
 	}
 }
 
+// TestJoinForGivesTheShareBack: a frame that is sent again does not use up the
+// joins of its JoinEUI.
+func TestJoinForGivesTheShareBack(t *testing.T) {
+	w := newWorld(t)
+	w.limit(joinserver.Limits{JoinEUIJoins: 1})
+	w.joins.nonces[1] = joinserver.Claim{}
+	for range 5 {
+		if _, err := w.joinFor(request(joinRequest(t, rootHex, 1))); reasonOf(err) != joinserver.DevNonceReplayed {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.joinFor(request(joinRequest(t, rootHex, 2))); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWrongParametersAreNotTheDevicesFailure: its network server asks for them.
+func TestWrongParametersAreNotTheDevicesFailure(t *testing.T) {
+	w := newWorld(t)
+	w.limit(joinserver.Limits{DeviceFailures: 1})
+	w.record.change(func(p *joinserver.Policy) { p.Permission.RequireOwn = true })
+	for nonce := range uint16(5) {
+		if _, err := w.joinFor(request(joinRequest(t, rootHex, nonce))); reasonOf(err) != joinserver.WrongParameters {
+			t.Errorf("try %d: %v", nonce, err)
+		}
+	}
+}
+
 func TestJoinForLateCopy(t *testing.T) {
 	w := newWorld(t)
 	r := request(joinRequest(t, rootHex, 1))

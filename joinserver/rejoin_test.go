@@ -122,6 +122,19 @@ func TestRejoin1WithoutSession(t *testing.T) {
 	device.receive(down.PHYPayload)
 }
 
+// TestRejoin1ListensAsItsSession says: the policy has another RX2 by now.
+func TestRejoin1ListensAsItsSession(t *testing.T) {
+	w, live, device, copy := joined(t)
+	live.sessions[0].DLSettings |= 3
+	down, err := w.send(device.rejoinRequest(1), copy)
+	if err != nil || down.Routes[0].RX2.DataRate != 3 {
+		t.Fatalf("RX2 %+v, %v", down.Routes[0].RX2, err)
+	}
+	if device.receive(down.PHYPayload); device.settings != 0x80 {
+		t.Errorf("the answer has DLSettings %02x, not the policy's", device.settings)
+	}
+}
+
 // TestRejoinOnCFListChannel: a channel that no join comes on.
 func TestRejoinOnCFListChannel(t *testing.T) {
 	w, _, device, copy := joined(t)
@@ -136,116 +149,136 @@ func TestRejoinOnCFListChannel(t *testing.T) {
 	}
 }
 
-// TestRejoinRefusals: as with joins, nothing is written and nothing sent.
-func TestRejoinRefusals(t *testing.T) {
-	damaged := func(d *device11, kind byte) []byte {
+// rejoinCause provokes one reason: set changes the world, frame makes the
+// rejoin-request, and copy changes how it is heard.
+type rejoinCause struct {
+	set    func(*world, *live, *device11)
+	frame  func(*device11) []byte
+	copy   func(*joinserver.Reception)
+	want   joinserver.Reason
+	detail string
+}
+
+// rejoins makes what sends a rejoin-request as it should be.
+func rejoins(kind byte) func(*device11) []byte {
+	return func(d *device11) []byte { return d.rejoinRequest(kind) }
+}
+
+// forgedRejoins makes what sends one whose MIC is wrong in its last octet.
+func forgedRejoins(kind byte) func(*device11) []byte {
+	return func(d *device11) []byte {
 		frame := d.rejoinRequest(kind)
 		frame[len(frame)-1] ^= 1
 		return frame
 	}
-	for name, c := range map[string]struct {
-		set    func(*world, *live, *device11)
-		frame  func(*device11) []byte
-		copy   func(*joinserver.Reception)
-		want   joinserver.Reason
-		detail string
-	}{
-		"type 0, other MIC": {frame: func(d *device11) []byte { return damaged(d, 0) }, want: joinserver.BadMIC},
-		"type 1, other MIC": {frame: func(d *device11) []byte { return damaged(d, 1) }, want: joinserver.BadMIC},
-		"type 2, other MIC": {frame: func(d *device11) []byte { return damaged(d, 2) }, want: joinserver.BadMIC},
+}
+
+// editRejoin changes the policy of a device that has joined.
+func editRejoin(change func(*joinserver.Policy)) func(*world, *live, *device11) {
+	return func(w *world, _ *live, _ *device11) { w.record.change(change) }
+}
+
+// sessionCauses are those that lie in the MIC, or in the session.
+func sessionCauses() map[string]rejoinCause {
+	return map[string]rejoinCause{
+		"type 0, other MIC": {frame: forgedRejoins(0), want: joinserver.BadMIC},
+		"type 1, other MIC": {frame: forgedRejoins(1), want: joinserver.BadMIC},
+		"type 2, other MIC": {frame: forgedRejoins(2), want: joinserver.BadMIC},
 		"session revoked": {
 			set:   func(_ *world, l *live, _ *device11) { l.sessions[0].Live = false },
-			frame: func(d *device11) []byte { return d.rejoinRequest(0) }, want: joinserver.NoSession,
+			frame: rejoins(0), want: joinserver.NoSession,
 		},
 		"session of 1.0.x": {
 			set:   func(_ *world, l *live, _ *device11) { l.sessions[0].DLSettings = 0 },
-			frame: func(d *device11) []byte { return d.rejoinRequest(2) }, want: joinserver.NoSession,
+			frame: rejoins(2), want: joinserver.NoSession,
 		},
 		"no session": {
 			set:   func(_ *world, l *live, _ *device11) { l.sessions = nil },
-			frame: func(d *device11) []byte { return d.rejoinRequest(2) }, want: joinserver.NoSession,
-		},
-		"device of 1.0.4, type 0": {
-			set: func(w *world, _ *live, _ *device11) {
-				w.record.change(func(p *joinserver.Policy) { p.Node.MACVersion = band.MAC1_0_4 })
-			},
-			frame: func(d *device11) []byte { return d.rejoinRequest(0) }, want: joinserver.NoSession, detail: "1.0.4 has no rejoin-requests",
-		},
-		"device of 1.0.4, type 1": {
-			set: func(w *world, _ *live, _ *device11) {
-				w.record.change(func(p *joinserver.Policy) { p.Node.MACVersion = band.MAC1_0_4 })
-			},
-			frame: func(d *device11) []byte { return d.rejoinRequest(1) }, want: joinserver.NoSession,
+			frame: rejoins(2), want: joinserver.NoSession,
 		},
 		"rejoins switched off": {
 			set:   func(w *world, _ *live, _ *device11) { w.config.Sessions = nil; w.rebuild() },
-			frame: func(d *device11) []byte { return d.rejoinRequest(1) }, want: joinserver.NoSession, detail: "not answered here",
+			frame: rejoins(1), want: joinserver.NoSession, detail: "not answered here",
 		},
 		"other network": {
 			frame: func(d *device11) []byte { d.netID = joinserver.NetID{1, 2, 3}; return d.rejoinRequest(0) },
 			want:  joinserver.WrongNetID, detail: "NetID 010203, here is 000013",
 		},
+		"no window": {
+			set:   func(_ *world, l *live, _ *device11) { l.sessions[0].DLSettings = 0xf7 }, // RX1DROffset 7, RX2 at FSK
+			frame: rejoins(0), want: joinserver.TooLate, detail: "listens for what no gateway sends",
+		},
+	}
+}
+
+// policyCauses are those that lie in the policy, or in how the frame is heard.
+func policyCauses() map[string]rejoinCause {
+	of104 := editRejoin(func(p *joinserver.Policy) { p.Node.MACVersion = band.MAC1_0_4 })
+	return map[string]rejoinCause{
+		"device of 1.0.4, type 0": {set: of104, frame: rejoins(0), want: joinserver.NoSession, detail: "1.0.4 has no rejoin-requests"},
+		"device of 1.0.4, type 1": {set: of104, frame: rejoins(1), want: joinserver.NoSession},
 		"type 1, other JoinEUI": {
 			frame: func(d *device11) []byte { d.join[7]++; return d.rejoinRequest(1) }, want: joinserver.WrongJoinEUI,
 		},
 		"type 0, JoinEUI of the permission changed": {
-			set: func(w *world, _ *live, _ *device11) {
-				w.record.change(func(p *joinserver.Policy) { p.Permission.JoinEUI[7]++ })
-			},
-			frame: func(d *device11) []byte { return d.rejoinRequest(0) }, want: joinserver.WrongJoinEUI,
+			set:   editRejoin(func(p *joinserver.Policy) { p.Permission.JoinEUI[7]++ }),
+			frame: rejoins(0), want: joinserver.WrongJoinEUI,
 		},
 		"device disabled": {
-			set: func(w *world, _ *live, _ *device11) {
-				w.record.change(func(p *joinserver.Policy) { p.Node.Enabled = false })
-			},
-			frame: func(d *device11) []byte { return d.rejoinRequest(0) }, want: joinserver.DeviceDisabled,
+			set:   editRejoin(func(p *joinserver.Policy) { p.Node.Enabled = false }),
+			frame: rejoins(0), want: joinserver.DeviceDisabled,
 		},
 		"unknown device": {
 			frame: func(d *device11) []byte { d.dev[0]++; return d.rejoinRequest(0) }, want: joinserver.UnknownDevice,
 		},
 		"no channel": {
-			frame: func(d *device11) []byte { return d.rejoinRequest(0) },
-			copy:  func(r *joinserver.Reception) { r.Frequency = 869_525_000 }, want: joinserver.WrongBandPlan,
+			frame: rejoins(0), copy: func(r *joinserver.Reception) { r.Frequency = 869_525_000 }, want: joinserver.WrongBandPlan,
 		},
 		"no gateway": {
-			frame: func(d *device11) []byte { return d.rejoinRequest(0) },
-			copy:  func(r *joinserver.Reception) { r.Gateway = nobodys }, want: joinserver.GatewayNotAllowed,
+			frame: rejoins(0), copy: func(r *joinserver.Reception) { r.Gateway = nobodys }, want: joinserver.GatewayNotAllowed,
 		},
-		"no window": {
-			set:   func(w *world, l *live, _ *device11) { l.sessions[0].DLSettings = 0xf7 }, // RX1DROffset 7, RX2 at FSK
-			frame: func(d *device11) []byte { return d.rejoinRequest(0) }, want: joinserver.TooLate, detail: "listens for what no gateway sends",
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w, live, device, copy := joined(t)
-			if c.set != nil {
-				c.set(w, live, device)
-			}
-			if c.copy != nil {
-				c.copy(&copy)
-			}
-			commits := w.joins.asked
-			down, err := w.send(c.frame(device), copy)
-			if reasonOf(err) != c.want || !strings.Contains(err.Error(), c.detail) {
-				t.Errorf("got %v, want %s", err, c.want)
-			}
-			if w.joins.asked != commits || down.PHYPayload != nil {
-				t.Errorf("%d commits, answer %x", w.joins.asked-commits, down.PHYPayload)
-			}
-		})
 	}
 }
 
-// TestRJcount: the same again is refused, whatever became of the answer.
+// TestRejoinRefusals: as with joins, nothing is written and nothing sent.
+func TestRejoinRefusals(t *testing.T) {
+	for _, causes := range []map[string]rejoinCause{sessionCauses(), policyCauses()} {
+		for name, c := range causes {
+			t.Run(name, func(t *testing.T) { expectRejoinRefusal(t, c) })
+		}
+	}
+}
+
+func expectRejoinRefusal(t *testing.T, c rejoinCause) {
+	t.Helper()
+	w, live, device, copy := joined(t)
+	if c.set != nil {
+		c.set(w, live, device)
+	}
+	if c.copy != nil {
+		c.copy(&copy)
+	}
+	commits := w.joins.asked
+	down, err := w.send(c.frame(device), copy)
+	if reasonOf(err) != c.want || !strings.Contains(err.Error(), c.detail) {
+		t.Errorf("got %v, want %s", err, c.want)
+	}
+	if w.joins.asked != commits || down.PHYPayload != nil {
+		t.Errorf("%d commits, answer %x", w.joins.asked-commits, down.PHYPayload)
+	}
+}
+
+// TestRJcount: the same again is refused, whatever became of the answer, and the
+// refusal names the counter of the type (LoRaWAN 1.1, section 6.2.4).
 func TestRJcount(t *testing.T) {
-	for _, kind := range []byte{0, 1, 2} {
+	for kind, counter := range []string{"RJcount0", "RJcount1", "RJcount0"} {
 		w, _, device, copy := joined(t)
-		first, second := device.rejoinRequest(kind), device.rejoinRequest(kind)
+		first, second := device.rejoinRequest(byte(kind)), device.rejoinRequest(byte(kind))
 		if _, err := w.send(second, copy); err != nil {
 			t.Fatal(err)
 		}
 		for _, frame := range [][]byte{first, second} {
-			if _, err := w.send(frame, copy); reasonOf(err) != joinserver.DevNonceReplayed || !strings.Contains(err.Error(), "RJcount") {
+			if _, err := w.send(frame, copy); reasonOf(err) != joinserver.DevNonceReplayed || !strings.Contains(err.Error(), counter) {
 				t.Errorf("type %d: %v", kind, err)
 			}
 		}
