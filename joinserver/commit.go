@@ -90,6 +90,6 @@ type Grant struct {
 }
 
 // Monotonic reports whether devices of this version count DevNonce up, so that
-// each must be greater than all before (TS001-1.0.4 section 6.2.5; 1.1 section
-// 6.2.5). Older devices draw it at random: none may come twice.
+// each must be greater than all before (TS001-1.0.4 section 6.2.5; LoRaWAN 1.1,
+// section 6.2.2). Older devices draw it at random: none may come twice.
 func Monotonic(v MACVersion) bool { return v >= band.MAC1_0_4 }

@@ -12,9 +12,10 @@ import (
 // part of the period (GCRA, ITU-T I.371 annex A).
 type Limits struct {
 	// DeviceFailures is how many requests of a DevEUI may fail in a minute. What
-	// fails beyond that is refused as RateLimited, and the record is hardly asked
-	// about it. A request with a good MIC that the policy admits always passes, so a
-	// stranger cannot silence a device.
+	// fails beyond that is refused as RateLimited, and its refusal is hardly confirmed
+	// by the record. Still each rejoin-request of type 0 or 2 asks for the sessions,
+	// without which its MIC cannot be checked. A request with a good MIC that the
+	// policy admits always passes, so a stranger cannot silence a device.
 	DeviceFailures int
 	// DeviceJoins is how many joins of a device are granted in a minute.
 	DeviceJoins int

@@ -7,9 +7,9 @@ import "fmt"
 type Reason uint8
 
 // The reasons up to Overloaded, in the order in which they take precedence; but
-// TooLate and NoAirtime are found before the commit, and hide what the commit would
-// have found. Those after it came later: the list only grows. They come before BadMIC,
-// WrongParameters after it.
+// RateLimited, TooLate and NoAirtime are found before the commit, and hide what the
+// commit would have found. Those after it came later: the list only grows. They come
+// before BadMIC, WrongParameters after it.
 const (
 	Malformed          Reason = iota + 1 // not the octets of a join- or rejoin-request of major version R1
 	UnknownDevice                        // nobody registered the DevEUI
