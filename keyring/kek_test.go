@@ -98,6 +98,38 @@ func TestSealerLearns(t *testing.T) {
 	}
 }
 
+// Of calls that meet an unknown key at once one asks the source, and all go by what
+// it has learned.
+func TestSealerLearnsForAll(t *testing.T) {
+	var times atomic.Int64
+	asked, answer := make(chan struct{}), make(chan struct{})
+	sealer := must[*keyring.Sealer](t)(keyring.OpenSealer(func() ([][]byte, error) {
+		if times.Add(1) == 1 {
+			return [][]byte{kekOf(1)}, nil
+		}
+		close(asked) // a third time would panic
+		<-answer
+		return [][]byte{kekOf(2), kekOf(1)}, nil
+	}))
+	fresh := newSealer(t, 2).Seal([]byte("secret"), "p")
+	open := func() {
+		if got, err := sealer.Open(fresh, "p"); err != nil || string(got) != "secret" {
+			t.Errorf("opened %q, %v", got, err)
+		}
+	}
+	var all sync.WaitGroup
+	all.Go(open)
+	<-asked // it waits for the source
+	var ready sync.WaitGroup
+	for range 16 {
+		ready.Add(1)
+		all.Go(func() { ready.Done(); open() })
+	}
+	ready.Wait()
+	close(answer)
+	all.Wait()
+}
+
 // Damaged values do not become reads of the source at their own rate, and the
 // error says when the source fails.
 func TestSealerAsksSeldom(t *testing.T) {
@@ -163,6 +195,39 @@ func TestReplacingKEKs(t *testing.T) {
 	}
 	if _, err := keyring.AddKEK(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("a key was added to no file")
+	}
+}
+
+// A key file keeps its owner: root may rotate the key of a service that runs as
+// another user.
+func TestReplacedKEKKeepsItsOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	path := filepath.Join(t.TempDir(), "kek")
+	must[[]byte](t)(keyring.LoadKEK(path, true))
+	if err := os.Chown(path, 4711, 4712); err != nil {
+		t.Fatal(err)
+	}
+	must[bool](t)(keyring.AddKEK(path))
+	info := must[os.FileInfo](t)(os.Stat(path))
+	if has, known := info.Sys().(*syscall.Stat_t); !known || has.Uid != 4711 || has.Gid != 4712 || info.Mode() != 0o600 {
+		t.Errorf("the key file is of %+v, mode %v", has, info.Mode())
+	}
+}
+
+func TestKEKText(t *testing.T) {
+	text := strings.Repeat("ab", 32) + "\n"
+	keks, err := keyring.KEKText("vault", func() ([]byte, error) { return []byte(text), nil })()
+	if err != nil || len(keks) != 1 || keks[0][0] != 0xab {
+		t.Errorf("%d keys, %v", len(keks), err)
+	}
+	if _, err := keyring.KEKText("vault", func() ([]byte, error) { return []byte(text[:62]), nil })(); err == nil || !strings.Contains(err.Error(), "vault") {
+		t.Errorf("error %v does not name where the key came from", err)
+	}
+	shut := errors.New("vault is shut")
+	if _, err := keyring.KEKText("vault", func() ([]byte, error) { return nil, shut })(); !errors.Is(err, shut) {
+		t.Errorf("error: %v", err)
 	}
 }
 

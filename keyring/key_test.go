@@ -68,6 +68,9 @@ func TestZeroKeyIsNoKey(t *testing.T) {
 	if _, err := none.Wrap(make([]byte, 16)); err == nil {
 		t.Error("no key was wrapped")
 	}
+	if _, err := some.WrapUnder(keyring.WrappingKey{}); err == nil {
+		t.Error("a key was wrapped under none")
+	}
 }
 
 func TestVerifyMICOfShortFrames(t *testing.T) {

@@ -37,12 +37,18 @@ func secretKey(t *testing.T) keyring.Key {
 // a log line, an error, an event or an answer could be written.
 func TestSecretsDoNotPrint(t *testing.T) {
 	key, secret := secretKey(t), keyring.NewSecret(secretText)
-	kek := bytes.Repeat([]byte{0x5e, 0xc4, 0xe7, 0xc0}, 8)
+	octets, _ := hex.DecodeString(keyHex)
+	kek := bytes.Repeat(octets, 2)
 	sealer, err := keyring.NewSealer(kek)
 	if err != nil {
 		t.Fatal(err)
 	}
+	wrapping, err := keyring.NewWrappingKey(kek)
+	if err != nil {
+		t.Fatal(err)
+	}
 	type hidesInside struct{ roots keyring.RootKeys }
+	type hidesWrapping struct{ key keyring.WrappingKey }
 	for name, value := range map[string]any{
 		"Key":                   key,
 		"*Key":                  &key,
@@ -50,6 +56,10 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		"SessionKeys":           keyring.SessionKeys{AppSKey: key, FNwkSIntKey: key, SNwkSIntKey: key, NwkSEncKey: key},
 		"Secret":                secret,
 		"*Secret":               &secret,
+		"WrappingKey":           wrapping,
+		"*WrappingKey":          &wrapping,
+		"one in a struct":       struct{ Key keyring.WrappingKey }{wrapping},
+		"one in a private one":  hidesWrapping{wrapping},
 		"Sealer":                sealer,
 		"in a private field":    hidesInside{keyring.RootKeys{App: key}},
 		"in a slice and a map":  map[string][]keyring.Key{"keys": {key}},
@@ -132,7 +142,12 @@ func TestErrorsDoNotQuoteKeys(t *testing.T) {
 	_, newErr := keyring.NewKey([]byte(tooLong))
 	_, kekErr := keyring.NewSealer([]byte(tooLong))
 	_, wrapErr := keyring.UnwrapKey([]byte(keyHex), []byte(tooLong))
-	for name, err := range map[string]error{"ParseKey": parseErr, "not hex": hexErr, "NewKey": newErr, "NewSealer": kekErr, "UnwrapKey": wrapErr} {
+	_, wrappingErr := keyring.ParseWrappingKey(tooLong)
+	_, textErr := keyring.KEKText("vault", func() ([]byte, error) { return []byte(tooLong), nil })()
+	for name, err := range map[string]error{
+		"ParseKey": parseErr, "not hex": hexErr, "NewKey": newErr, "NewSealer": kekErr, "UnwrapKey": wrapErr,
+		"ParseWrappingKey": wrappingErr, "KEKText": textErr,
+	} {
 		if err == nil {
 			t.Errorf("%s took a wrong key", name)
 		} else if leak := leaked(err.Error(), keyHex, secretText); leak != "" {
@@ -144,7 +159,7 @@ func TestErrorsDoNotQuoteKeys(t *testing.T) {
 // TestKeysHaveNoTextForm guards the rule that a key becomes text by RevealHex
 // alone: a MarshalText method would be found by encoders.
 func TestKeysHaveNoTextForm(t *testing.T) {
-	for _, kind := range []reflect.Type{reflect.TypeFor[*keyring.Key](), reflect.TypeFor[*keyring.Secret](), reflect.TypeFor[*keyring.RootKeys]()} {
+	for _, kind := range []reflect.Type{reflect.TypeFor[*keyring.Key](), reflect.TypeFor[*keyring.Secret](), reflect.TypeFor[*keyring.RootKeys](), reflect.TypeFor[*keyring.WrappingKey]()} {
 		for _, method := range []string{"MarshalText", "AppendText", "MarshalBinary", "GobEncode", "Value", "String"} {
 			if _, there := kind.MethodByName(method); there {
 				t.Errorf("%s has %s", kind, method)
@@ -155,7 +170,7 @@ func TestKeysHaveNoTextForm(t *testing.T) {
 
 // TestPlaceholder: whoever reads a log sees that there was a key.
 func TestPlaceholder(t *testing.T) {
-	for _, value := range []any{secretKey(t), keyring.NewSecret(secretText), keyring.Key{}} {
+	for _, value := range []any{secretKey(t), keyring.NewSecret(secretText), keyring.Key{}, keyring.WrappingKey{}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 			if got := fmt.Sprintf(verb, value); got != "(key)" {
 				t.Errorf("%s of %T prints %q", verb, value, got)
