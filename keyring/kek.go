@@ -116,16 +116,21 @@ func newKEK() []byte {
 func makeKEK(path string) ([][]byte, error) {
 	draft, err := draftKEKs(path, [][]byte{newKEK()})
 	if err != nil {
-		return nil, fmt.Errorf("make key file: %w", err)
+		return nil, cannotMake(err)
 	}
 	defer os.Remove(draft)
 	if err := os.Link(draft, path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make key file: %w", err)
+		return nil, cannotMake(err)
 	}
 	if err := syncFolder(filepath.Dir(path)); err != nil {
-		return nil, fmt.Errorf("make key file: %w", err)
+		return nil, cannotMake(err)
 	}
 	return readKEKs(path)
+}
+
+// cannotMake says what is left to do: some network volumes have no hard links.
+func cannotMake(err error) error {
+	return fmt.Errorf("make key file: %w: let its folder be written to, or put a file with a line of %d hex digits there", err, 2*kekSize)
 }
 
 // draftKEKs writes a key file beside its place, mode 0600, and gives its name.
