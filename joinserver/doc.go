@@ -54,7 +54,8 @@
 // Sources: TS001-1.0.4 and LoRaWAN 1.1 for frames and nonces, RP002-1.0.4 for
 // windows (package band), TS002-1.1.0 for NetIDs and requests of network servers.
 //
-// Known to be missing: rejoin-requests on channels that a network server has added by
-// NewChannelReq, and RX1 of a rejoin-request within a session that has an
-// RX1DROffset, which is answered in RX2 alone.
+// Known to be missing: what a network server has told a device by MAC commands within
+// a session (channels of NewChannelReq and DlChannelReq, the windows of
+// RXParamSetupReq) is not known to the answer of a rejoin-request, and within a
+// session that has an RX1DROffset it is sent in RX2 alone.
 package joinserver

@@ -71,6 +71,8 @@ func (r NetworkRequest) check() error {
 	switch {
 	case r.Server == "":
 		return errors.New("the server has no name")
+	case r.Received.IsZero():
+		return errors.New("the time of reception is missing")
 	case r.RxDelay < 0 || r.RxDelay > 15*time.Second || r.RxDelay%time.Second != 0:
 		return fmt.Errorf("RxDelay %s is not 0 to 15 whole seconds", r.RxDelay)
 	case r.CFList != nil && len(r.CFList) != 16:

@@ -124,6 +124,7 @@ func TestJoinForFaults(t *testing.T) {
 		"no name":          func(r *joinserver.NetworkRequest) { r.Server = "" },
 		"RxDelay of 16 s":  func(r *joinserver.NetworkRequest) { r.RxDelay = 16 * time.Second },
 		"RxDelay of 0.5 s": func(r *joinserver.NetworkRequest) { r.RxDelay = time.Second / 2 },
+		"no time":          func(r *joinserver.NetworkRequest) { r.Received = time.Time{} },
 		"RxDelay before 0": func(r *joinserver.NetworkRequest) { r.RxDelay = -time.Second },
 		"short CFList":     func(r *joinserver.NetworkRequest) { r.CFList = r.CFList[:15] },
 	} {

@@ -43,7 +43,7 @@ var reasons = [...]struct{ text, remedy string }{
 	BadMIC:             {"bad_mic", "compare the device's root key with the imported one"},
 	DevNonceReplayed:   {"dev_nonce_replayed", "the device repeats DevNonces: mend its counter, or joingate node reset-nonces"},
 	JoinNonceExhausted: {"join_nonce_exhausted", "the device joined 16,777,215 times: give it a new DevEUI and key"},
-	RateLimited:        {"rate_limited", "look for the cause of the failures before it"},
+	RateLimited:        {"rate_limited", "look for the cause of the failures or joins before it, or raise the limit ([limits]) that the detail names"},
 	TooLate:            {"too_late", "look at the delay between gateway and server"},
 	NoAirtime:          {"no_airtime", "add gateways: the ones in reach are busy sending"},
 	Overloaded:         {"overloaded", "look at the server's load; the device tries again"},
@@ -68,7 +68,7 @@ func (r Reason) Remedy() string {
 	return reasons[r].remedy
 }
 
-// Reasons lists all reasons in their order of precedence.
+// Reasons lists all reasons, in the order of the list above.
 func Reasons() []Reason {
 	all := make([]Reason, 0, len(reasons)-1)
 	for r := Malformed; int(r) < len(reasons); r++ {

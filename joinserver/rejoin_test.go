@@ -111,6 +111,34 @@ func TestRejoin2KeepsRadioParameters(t *testing.T) {
 	}
 }
 
+// TestRejoin2WithoutCFListKeepsRX2: AS923 gives up RX2 for the CFList, which type 2
+// sends only if its session had one.
+func TestRejoin2WithoutCFListKeepsRX2(t *testing.T) {
+	w := newWorld(t)
+	live, device, copy := w.remembers(), newDevice11(t), w.moveTo(groupNamed(t, "AS923-1"))
+	copy.Modulation.SpreadingFactor = 7
+	first, err := w.send(device.joinRequest(1), copy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	device.receive(first.PHYPayload)
+	live.opened(first)
+	for _, c := range []struct {
+		had    []byte // CFList of the session
+		octets int
+		rx2    bool
+	}{{first.Claim.CFList, 33, false}, {nil, 17, true}} {
+		live.sessions[0].CFList = c.had
+		down, err := w.send(device.rejoinRequest(2), copy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if route := down.Routes[0]; len(down.PHYPayload) != c.octets || route.RX1 == (band.Window{}) || (route.RX2 != band.Window{}) != c.rx2 {
+			t.Errorf("%d octets, want %d; RX1 %+v, RX2 %+v", len(down.PHYPayload), c.octets, route.RX1, route.RX2)
+		}
+	}
+}
+
 // TestRejoin1WithoutSession: a lost device finds its network.
 func TestRejoin1WithoutSession(t *testing.T) {
 	w, live, device, copy := joined(t)

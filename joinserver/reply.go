@@ -53,8 +53,13 @@ func (f finding) answer(plan *band.Group, heard Reception, rx1 bool) (band.Answe
 		listens = f.session.DLSettings
 	}
 	answer, ok := plan.AnswerRejoin(heard.Frequency, heard.Modulation, listens, rx1)
-	if f.keepsRadio() && answer.CFList != nil {
-		answer.CFList = f.session.CFList
+	if !f.keepsRadio() || answer.CFList == nil {
+		return answer, ok
+	}
+	answer.CFList = f.session.CFList
+	if answer.CFList == nil && answer.RX2 == (band.Window{}) { // given up for a CFList that is not sent
+		bare, _ := plan.AnswerRejoin(heard.Frequency, heard.Modulation, listens, false)
+		answer.RX2 = bare.RX2
 	}
 	return answer, ok
 }
