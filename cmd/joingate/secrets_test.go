@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,58 +14,50 @@ import (
 	"testing"
 
 	"joingate/sim"
+	"joingate/soak/servers"
 )
 
 // TestSecretsStayInside looks for every key and secret in all that leaves the
-// program and in all that lies on disk.
+// program and in all that lies on disk, of the program itself and of the servers
+// that it uses. The memory of the process, which is what a core dump holds, is not
+// looked through: keys are open in it while they are used (doc/security.md).
 func TestSecretsStayInside(t *testing.T) {
 	t.Parallel()
-	d := newMachine(t, "JOINGATE_LOG__LEVEL=debug").serve()
-	c, permission := d.site(gatewayA)
-	e := newEar(t, d.broker)
-	said := newTranscript() // what commands and the API print
-
-	var devices []device
-	for i, version := range demoVersions {
-		devices = append(devices, newDevice(i, version))
-	}
-	c.register("meters", devices...)
-	f := d.field(gatewayA)
-	hidden := secrets{"AccessKeySecret": []byte(c.AccessKeySecret), "key file": readKEK(t, d.keyFile)}
-	for _, device := range devices {
-		hidden.addDevice(t, device, f.join(device.switchOn(t)))
-	}
-
-	d.makeFaults(f, devices)
-	openDatabase(t, d.record).awaitDelivery()
-	for _, o := range []outcome{
-		c.keys().try("call", "ListOwnedJoinPermissions", "Limit=10"),
-		c.keys().try("call", "GetOwnedJoinPermission", "JoinPermissionId="+permission),
-		c.keys().with("JOINGATE_ACCESS_KEY_SECRET=wrong").try("call", "ListFreqBandPlanGroups"),
-		c.keys().try("call", "NoSuchAction"),
-		d.try("node", "export"), d.try("node", "export", "--json"), d.try("account", "list", "--json"), d.try("config", "print"),
-		d.try("node", "import", d.write("twice.csv", nodeFile("meters", devices...)), "--account", "acme"),
-		d.try("node", "import", d.write("garbled.csv", garbledNodeFile(devices[0]))),
-	} {
-		_, _ = said.Write([]byte(o.stdout + o.stderr))
-	}
-	_, metrics := d.get("/metrics")
-
-	places := map[string][]byte{
-		"log": []byte(d.log.String()), "announcement": []byte(d.out.String()), "metrics": []byte(metrics), "commands": []byte(said.String()),
-	}
-	for _, m := range e.heard("") {
-		places["MQTT"] = append(append(places["MQTT"], m.topic...), m.payload...)
-	}
-	addFiles(t, places, filepath.Dir(d.record), d.keyFile)
-	for place, octets := range places {
-		if len(octets) == 0 {
-			t.Errorf("nothing to look through: %s", place)
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		h := newHaunt(t, newMachine(t))
+		h.live()
+		h.lookThrough("joingate.db", "backup.db")
+	})
+	t.Run("PostgreSQL and Redis", func(t *testing.T) {
+		t.Parallel()
+		folder, err := os.MkdirTemp("", "joingate-secrets") // PostgreSQL, which is not root, does not get into a test's own
+		check(t, err)
+		t.Cleanup(func() { _ = os.RemoveAll(folder) })
+		postgres, err := servers.NewPostgres(folder)
+		installed(t, err)
+		t.Cleanup(postgres.Kill)
+		dumps := t.TempDir()
+		redis, err := servers.NewRedis(dumps, "--rdbcompression", "no", "--dbfilename", "dump.rdb") // compressed, a key could be in two parts
+		installed(t, err)
+		check(t, redis.Start())
+		t.Cleanup(redis.Kill)
+		h := newHaunt(t, newMachine(t, "JOINGATE_RECORD__URL="+postgres.URLAt(postgres.Address()), "JOINGATE_CACHE__URL=redis://"+redis.Address(),
+			"JOINGATE_EVENTS__REDIS_STREAM=joins"))
+		h.live()
+		_, err = redis.Do("SAVE")
+		check(t, err)
+		_, err = postgres.Query("CHECKPOINT")
+		check(t, err)
+		addFiles(t, h.places, dumps, "")
+		addFiles(t, h.places, folder, "")
+		h.lookThrough("backup.db", "dump.rdb", "/base/", "/pg_wal/")
+		for _, part := range []string{"appSKey", h.devices[0].eui.String()} { // the stream, and the policies
+			if dump := h.places[filepath.Join(dumps, "dump.rdb")]; !bytes.Contains(dump, []byte(part)) {
+				t.Errorf("no %s is in the dump of Redis", part)
+			}
 		}
-		if seen := hidden.seenIn(octets); len(seen) > 0 {
-			t.Errorf("in %s are to be seen: %v", place, seen)
-		}
-	}
+	})
 }
 
 // secrets are octets that nobody may see, by what they are.
@@ -74,8 +67,8 @@ type secrets map[string][]byte
 func (s secrets) addDevice(t testing.TB, d device, r sim.Result) {
 	t.Helper()
 	for name, digits := range map[string]string{"AppKey": d.appKey, "NwkKey": d.nwkKey} {
-		if octets, err := hex.DecodeString(digits); err == nil && digits != "" {
-			s[name+" of "+d.eui.String()] = octets
+		if digits != "" {
+			s[name+" of "+d.eui.String()] = octetsOf(t, digits)
 		}
 	}
 	session := r.SessionKeys()
@@ -87,24 +80,53 @@ func (s secrets) addDevice(t testing.TB, d device, r sim.Result) {
 	}
 }
 
-// seenIn names the secrets that are there: as they are, turned round, in hex or
-// in base64.
+// seenIn names the secrets that are there: as they are, turned round, in hex, in
+// base64, or as Go prints octets.
 func (s secrets) seenIn(octets []byte) (names []string) {
 	lower := bytes.ToLower(octets)
 	for name, secret := range s {
 		turned := slices.Clone(secret)
 		slices.Reverse(turned)
-		for _, form := range [][]byte{secret, turned} {
-			found := bytes.Contains(octets, form) || bytes.Contains(lower, []byte(hex.EncodeToString(form)))
-			for _, code := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-				found = found || bytes.Contains(octets, []byte(code.EncodeToString(form)))
-			}
-			if found {
-				names = append(names, name)
-			}
+		if slices.ContainsFunc([][]byte{secret, turned}, func(form []byte) bool { return inSight(form, octets, lower) }) {
+			names = append(names, name)
 		}
 	}
 	return names
+}
+
+func inSight(secret, octets, lower []byte) bool {
+	for _, text := range []string{
+		hex.EncodeToString(secret), fmt.Sprintf("% x", secret), strings.ReplaceAll(fmt.Sprintf("% x", secret), " ", ":"), listed("0x%02x, ", secret), listed("0x%x, ", secret),
+	} {
+		if bytes.Contains(lower, []byte(text)) {
+			return true
+		}
+	}
+	decimals := [][]byte{[]byte(listed("%d ", secret)), []byte(listed("%d,", secret)), []byte(listed("%d, ", secret))}
+	found := func(form []byte) bool { return bytes.Contains(octets, form) }
+	return found(secret) || slices.ContainsFunc(decimals, found) || slices.ContainsFunc(inBase64(secret), found)
+}
+
+// listed gives octets one by one in this format, without what is behind the last.
+func listed(format string, octets []byte) string {
+	var s strings.Builder
+	for _, o := range octets {
+		fmt.Fprintf(&s, format, o)
+	}
+	return strings.TrimRight(s.String(), ", ")
+}
+
+// inBase64 gives how octets look in the base64 of something that begins with any
+// number of octets before them: without the digits that its neighbours decide, too.
+func inBase64(octets []byte) (forms [][]byte) {
+	for _, code := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		for before := range 3 {
+			digits := code.EncodeToString(append(make([]byte, before), octets...))
+			first, last := (8*before+5)/6, 8*(before+len(octets))/6
+			forms = append(forms, []byte(digits[first:last]))
+		}
+	}
+	return forms
 }
 
 // makeFaults lets the server log and tell of refusals.
@@ -131,13 +153,22 @@ func garbledNodeFile(d device) string {
 	return nodeFile("meters", short, wrong)
 }
 
-func readKEK(t testing.TB, path string) []byte {
+// readKEKs reads a key file: a key in each line.
+func readKEKs(t testing.TB, path string) (keks [][]byte) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	check(t, err)
-	kek, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	for digits := range strings.FieldsSeq(string(text)) {
+		keks = append(keks, octetsOf(t, digits))
+	}
+	return keks
+}
+
+func octetsOf(t testing.TB, digits string) []byte {
+	t.Helper()
+	octets, err := hex.DecodeString(digits)
 	check(t, err)
-	return kek
+	return octets
 }
 
 // addFiles adds what lies in a folder, the database and its log, but for one file.
@@ -156,11 +187,26 @@ func addFiles(t testing.TB, places map[string][]byte, folder, except string) {
 func TestSecretsAreFound(t *testing.T) {
 	t.Parallel()
 	key := []byte{0xde, 0xad, 0xbe, 0xef, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0xfb}
-	inJSON, err := json.Marshal(key)
-	check(t, err)
-	for _, text := range [][]byte{key, []byte("DEADBEEF0102030405060708090A0BFB"), inJSON, []byte("fb0b0a090807060504030201efbeadde")} {
+	texts := [][]byte{slices.Clone(key), []byte("DEADBEEF0102030405060708090A0BFB"), []byte("fb0b0a090807060504030201efbeadde")}
+	for _, format := range []string{"%v", "%#v", "% X", "%x"} {
+		texts = append(texts, fmt.Appendf(nil, format, key), fmt.Appendf(nil, format, [16]byte(key)))
+	}
+	for before := range 4 {
+		whole := slices.Concat([]byte("beforehand")[:before], key, []byte("after"))
+		texts = append(texts, []byte(base64.StdEncoding.EncodeToString(whole)), []byte(base64.URLEncoding.EncodeToString(whole)))
+	}
+	for _, value := range []any{key, [16]byte(key)} {
+		inJSON, err := json.Marshal(value)
+		check(t, err)
+		texts = append(texts, inJSON)
+	}
+	for _, text := range texts {
 		if len(secrets{"key": key}.seenIn(append([]byte("x"), text...))) == 0 {
 			t.Errorf("not found in %q", text)
+		}
+		text[len(text)/2] ^= 0x10
+		if names := (secrets{"key": key}).seenIn(text); len(names) != 0 {
+			t.Errorf("found %v in %q", names, text)
 		}
 	}
 }
