@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"joingate/record"
 )
 
 // doctor runs joingate doctor and gives what it found, and its exit status.
@@ -113,6 +115,16 @@ func TestDoctorLooksThroughTheRecord(t *testing.T) {
 	tells(t, findings, "record", checkedFail, "key")
 	if status != 1 {
 		t.Errorf("exit status %d with another key file", status)
+	}
+}
+
+// What a reset gives back is told from what never comes back.
+func TestDoctorOnNonces(t *testing.T) {
+	t.Parallel()
+	for counter, want := range map[string]string{"DevNonce": "reset-nonces", "RJcount1": "reset-nonces", "JoinNonce": "a new DevEUI"} {
+		if got := exhaustionRemedy(record.Exhaustion{Counter: counter}); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", counter, got)
+		}
 	}
 }
 

@@ -48,12 +48,20 @@ func (d *doctor) nonces(ctx context.Context, r *record.Record) {
 		return
 	}
 	for _, e := range list {
-		d.warn("nonces", "find out why it joins so often; then give it another JoinEUI, or joingate node reset-nonces",
+		d.warn("nonces", exhaustionRemedy(e),
 			"device %s has used %d of its %d values of %s", e.DevEUI, e.Used, e.Of, e.Counter)
 	}
 	if len(list) == 0 {
 		d.ok("nonces", "no device has used over %.0f %% of them", nearExhaustion*100)
 	}
+}
+
+// exhaustionRemedy: what a reset forgets can begin again; JoinNonces never do.
+func exhaustionRemedy(e record.Exhaustion) string {
+	if e.Counter == "JoinNonce" {
+		return "find out why it joins so often; then give it a new DevEUI and root key"
+	}
+	return "find out why it joins so often; then give it another JoinEUI, or joingate node reset-nonces"
 }
 
 // backlog looks at the join events that wait for MQTT and for the other sinks.
