@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -58,6 +59,26 @@ func TestSecretsStayInside(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What tests print of themselves shows no key either: it ends up in the logs of CI.
+func TestOutputOfTestsShowsNoSecrets(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	check(t, err)
+	output, err := exec.CommandContext(t.Context(), self, "-test.v", "-test.run", "^(TestPolicyUpdateBetweenTwoJoins|TestEveryReason)$").CombinedOutput()
+	if err != nil || bytes.Count(output, []byte("--- PASS")) < 2 {
+		t.Fatalf("%v\n%s", err, clipped(string(output)))
+	}
+	hidden := secrets{}
+	for number := range 300 {
+		for _, name := range []string{"AppKey", "NwkKey"} {
+			hidden[fmt.Sprintf("%s of device %d", name, number)] = octetsOf(t, keyOf(name, number))
+		}
+	}
+	if seen := hidden.seenIn(output); len(seen) > 0 {
+		t.Errorf("to be seen: %v", seen)
+	}
 }
 
 // secrets are octets that nobody may see, by what they are.
