@@ -375,7 +375,7 @@ func TestUnitIsConfined(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"User": "joingate", "StateDirectory": "joingate", "StateDirectoryMode": "0700", "UMask": "0077",
-		"NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes", "PrivateUsers": "yes",
+		"LimitCORE": "0", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes", "PrivateUsers": "yes",
 		"CapabilityBoundingSet": "", "AmbientCapabilities": "", "RestrictSUIDSGID": "yes", "RestrictNamespaces": "yes",
 		"RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX", "MemoryDenyWriteExecute": "yes", "LockPersonality": "yes",
 		"SystemCallArchitectures": "native", "SystemCallFilter": "@system-service",
