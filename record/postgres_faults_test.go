@@ -6,7 +6,9 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"strings"
@@ -183,6 +185,57 @@ func TestPostgresDeadlock(t *testing.T) {
 	check(t, errors.Join(<-outcomes...))
 	if n := one[int](t, db, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`); n > 1 {
 		t.Errorf("%d deadlocks", n)
+	}
+}
+
+// What PostgreSQL raises in the middle of a commit: a conflict of transactions is tried
+// again, and costs nothing; a disk that is full fails the join and says what to do. Nothing is
+// left of what failed: its DevNonce is good when the fault is gone.
+func TestPostgresRaises(t *testing.T) {
+	t.Parallel()
+	const always = 1 << 30
+	for name, c := range map[string]struct {
+		state string
+		times int
+		want  string // of the error; empty: granted
+	}{
+		"serialization failure":              {"40001", 1, ""},
+		"serialization failures without end": {"40001", always, "joins go on by themselves"},
+		"disk full":                          {"53100", always, "disk is full: make room"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, postgres)
+			w.importNodes(t, w.r, band.MAC1_0_3, 0, 1)
+			db := w.store.raw(t)
+			t.Cleanup(func() { // the next test has this database
+				_, err := db.Exec(`DROP FUNCTION IF EXISTS raises() CASCADE; DROP SEQUENCE IF EXISTS raised`)
+				check(t, err)
+			})
+			for _, statement := range []string{
+				`CREATE SEQUENCE raised`, // which no rollback takes back
+				fmt.Sprintf(`CREATE FUNCTION raises() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+					IF nextval('raised') <= %d THEN RAISE EXCEPTION 'raised by a test' USING ERRCODE = '%s'; END IF; RETURN NULL; END $$`, c.times, c.state),
+				`CREATE TRIGGER raises BEFORE INSERT ON dev_nonces FOR EACH STATEMENT EXECUTE FUNCTION raises()`,
+			} {
+				must[sql.Result](t)(db.Exec(statement))
+			}
+			before := w.counts(t)
+			claim := w.claim(t, w.r, devEUI(0), 7, w.clock.now())
+			_, err := w.commit(claim)
+			if c.want == "" {
+				check(t, err)
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("the commit says %v, not %q", err, c.want)
+			}
+			if now := w.counts(t); !maps.Equal(now, before) {
+				t.Errorf("rows %v, before %v", now, before)
+			}
+			must[sql.Result](t)(db.Exec(`DROP TRIGGER raises ON dev_nonces`))
+			must[joinserver.Grant](t)(w.commit(claim))
+		})
 	}
 }
 
