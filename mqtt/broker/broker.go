@@ -46,6 +46,9 @@ const (
 	maxUnacknowledged = 1<<16 - 2
 	// maxClients bounds the queues and backlogs together.
 	maxClients = 1024
+	// maxConnections bounds the connections, those included that are not let in yet:
+	// each has its queue from the start.
+	maxConnections = maxClients + 512
 	// maxAbsence is for how many seconds the session of a client that is away
 	// is kept.
 	maxAbsence = 60 * 60
@@ -130,7 +133,7 @@ func (o Options) open(log *zap.Logger) (d *door, config *tls.Config, watched []l
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("[mqtt] embedded_tls_cert, embedded_tls_key and embedded_tls_client_ca: %w", err)
 		}
-		watched = append(watched, current)
+		watched, d.tls = append(watched, current), current
 		config = &tls.Config{
 			MinVersion:         tls.VersionTLS12,
 			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.get(), nil },
@@ -159,6 +162,7 @@ func serve(listener *listener, d *door, log *zap.Logger) (*mochi.Server, error) 
 	d.server = server
 	err := errors.Join(
 		server.AddHook(d, nil),
+		server.AddHook(&bounds{door: d, server: server, log: d.log}, nil),
 		server.AddHook(&lossReport{log: log}, nil),
 		server.AddListener(listener),
 	)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -31,6 +32,7 @@ type conn struct {
 	log   *zap.Logger
 	done  chan struct{} // closed when the connection is
 	who   identity      // set once the client is let in
+	trust atomic.Pointer[trust]
 
 	mu      sync.Mutex
 	changed sync.Cond // pending or closing has changed

@@ -23,11 +23,13 @@ import (
 // and password. The rights are those of the user's line in the file of users, at the
 // moment when they are used: who is taken out of the file can do nothing any more,
 // also on a connection that is open. Who has a certificate and no line has the
-// rights of the gateway that the common name is the id of.
+// rights of the gateway that the common name is the id of. A certificate that has
+// ended, or whose authority is taken out of its file, gives no rights any more.
 type door struct {
 	mochi.HookBase
-	users     *kept[*userTable] // nil: nobody has a password
-	everybody bool              // neither users nor certificates: all rights for all
+	users     *kept[*userTable]  // nil: nobody has a password
+	tls       *kept[*tls.Config] // nil: no TLS
+	everybody bool               // neither users nor certificates: all rights for all
 	log       *zap.Logger
 	server    *mochi.Server
 	// guessing is held while a password is compared, which is slow on purpose: who
@@ -70,8 +72,8 @@ const localName = ""
 
 // identity is who a client has proved to be.
 type identity struct {
-	name      string
-	certified bool
+	name         string
+	certificates []*x509.Certificate // that prove it, the client's own first; none: a password did
 }
 
 // ID names the hook.
@@ -119,11 +121,12 @@ func (d *door) identify(c *conn, pk packets.Packet) (identity, error) {
 		return identity{name: localName}, nil
 	}
 	name := string(pk.Connect.Username)
-	if certified := c.commonName(); certified != "" {
+	certificates, certified := c.certificates()
+	if certified != "" {
 		if name != "" && name != certified {
 			return identity{}, fmt.Errorf("the certificate is that of %q", certified)
 		}
-		return identity{certified, true}, nil
+		return identity{certified, certificates}, nil
 	}
 	if !d.proves(name, pk.Connect.Password) {
 		return identity{}, errors.New("no such user, or another password")
@@ -131,17 +134,46 @@ func (d *door) identify(c *conn, pk packets.Packet) (identity, error) {
 	return identity{name: name}, nil
 }
 
-// commonName is that of the client's verified certificate; empty: it has shown none.
-func (c *conn) commonName() string {
+// certificates are those that the client has shown and that were verified, with the
+// common name of its own; empty: it has shown none.
+func (c *conn) certificates() (shown []*x509.Certificate, name string) {
 	secured, ok := c.Conn.(*tls.Conn)
 	if !ok {
-		return ""
+		return nil, ""
 	}
 	state := secured.ConnectionState()
 	if len(state.VerifiedChains) == 0 {
-		return ""
+		return nil, ""
 	}
-	return state.PeerCertificates[0].Subject.CommonName
+	return state.PeerCertificates, state.PeerCertificates[0].Subject.CommonName
+}
+
+// trust is what became of a client's certificate under one reading of the files.
+type trust struct {
+	config *tls.Config
+	given  bool
+}
+
+// trusts reports whether a certificate still lets its client in: a connection may
+// outlive it.
+func (d *door) trusts(c *conn) bool {
+	own := c.who.certificates[0]
+	if d.tls.time().After(own.NotAfter) {
+		return false
+	}
+	config := d.tls.get()
+	if last := c.trust.Load(); last != nil && last.config == config {
+		return last.given
+	}
+	between := x509.NewCertPool()
+	for _, certificate := range c.who.certificates[1:] {
+		between.AddCert(certificate)
+	}
+	_, err := own.Verify(x509.VerifyOptions{
+		Roots: config.ClientCAs, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	c.trust.Store(&trust{config, err == nil})
+	return err == nil
 }
 
 // proves reports whether the password is the user's.
@@ -202,12 +234,16 @@ func (d *door) rightsOf(c *conn) rights {
 	if c.local || d.everybody {
 		return rights{all: true}
 	}
+	certified := len(c.who.certificates) > 0
+	if certified && !d.trusts(c) {
+		return rights{}
+	}
 	if d.users != nil {
 		if u, known := d.users.get().users[c.who.name]; known {
 			return u.rights
 		}
 	}
-	if c.who.certified {
+	if certified {
 		return rightsByName(c.who.name)
 	}
 	return rights{}
@@ -219,7 +255,10 @@ func (o Options) readTLS() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate},
+		SessionTicketsDisabled: true, // so that every connection shows its certificate
+	}
 	if o.TLSClientCA == "" {
 		return config, nil
 	}

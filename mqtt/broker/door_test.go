@@ -1,15 +1,9 @@
 package broker_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"fmt"
-	"math/big"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -21,6 +15,7 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"joingate/mqtt/broker"
+	"joingate/tlsfile/testca"
 )
 
 const (
@@ -100,10 +95,15 @@ func refuses(t testing.TB, b *broker.Broker, id string, configure ...func(*paho.
 // observe connects the program itself and subscribes to everything.
 func observe(t testing.TB, b *broker.Broker) (paho.Client, <-chan paho.Message) {
 	t.Helper()
-	client := connect(t, b, "observer", func(o *paho.ClientOptions) {
-		o.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) { return b.Dial() })
-	})
+	client := connect(t, b, "observer", locally(b))
 	return client, subscribe(t, client, "#")
+}
+
+// locally connects past the door, as the program itself does.
+func locally(b *broker.Broker) func(*paho.ClientOptions) {
+	return func(o *paho.ClientOptions) {
+		o.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) { return b.Dial() })
+	}
 }
 
 func TestPasswords(t *testing.T) {
@@ -239,22 +239,27 @@ func TestUsersAreReadAgain(t *testing.T) {
 	connect(t, b, "still there", as(gatewayB, "sesame"))
 }
 
-func TestClientCertificates(t *testing.T) {
-	ca, foreign := newAuthority(t), newAuthority(t)
-	server := ca.issue(t, "broker", x509.ExtKeyUsageServerAuth, time.Hour)
-	b := startWith(t, broker.Options{TLSCert: server.certFile, TLSKey: server.keyFile, TLSClientCA: ca.file})
-	_, seen := observe(t, b)
-	certified := func(i *issued) func(*paho.ClientOptions) {
-		return func(o *paho.ClientOptions) {
-			config := &tls.Config{RootCAs: ca.pool()}
-			if i != nil {
-				config.Certificates = []tls.Certificate{i.load(t)}
-			}
-			o.Servers = nil
-			o.AddBroker("ssl://" + b.Addr().String()).SetTLSConfig(config)
-		}
+// secured connects with TLS.
+func secured(b *broker.Broker, config *tls.Config) func(*paho.ClientOptions) {
+	return func(o *paho.ClientOptions) {
+		o.Servers = nil
+		o.AddBroker("ssl://" + b.Addr().String()).SetTLSConfig(config)
 	}
-	good := ca.issue(t, gatewayA, x509.ExtKeyUsageClientAuth, time.Hour)
+}
+
+func TestClientCertificates(t *testing.T) {
+	ca, foreign := testca.New(t, "authority"), testca.New(t, "authority")
+	server := ca.Issue("broker")
+	b := startWith(t, broker.Options{TLSCert: server.CertFile, TLSKey: server.KeyFile, TLSClientCA: ca.File})
+	_, seen := observe(t, b)
+	certified := func(i *testca.Issued) func(*paho.ClientOptions) {
+		config := &tls.Config{RootCAs: ca.Pool()}
+		if i != nil {
+			config.Certificates = []tls.Certificate{i.TLS}
+		}
+		return secured(b, config)
+	}
+	good := ca.Issue(gatewayA)
 	gateway := connect(t, b, "gateway", certified(&good))
 	await(t, gateway.Publish("gateway/"+gatewayA+"/event/up", 1, false, "x"))
 	receive(t, seen)
@@ -262,48 +267,104 @@ func TestClientCertificates(t *testing.T) {
 	eventuallyLost(t, gateway)
 	refuses(t, b, "as another", certified(&good), as(gatewayB, ""))
 
-	expired := ca.issue(t, gatewayA, x509.ExtKeyUsageClientAuth, -time.Minute)
-	stranger := foreign.issue(t, gatewayA, x509.ExtKeyUsageClientAuth, time.Hour)
+	expired := ca.Issue(gatewayA, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+	stranger := foreign.Issue(gatewayA)
 	refuses(t, b, "expired", certified(&expired))
 	refuses(t, b, "foreign", certified(&stranger))
 	refuses(t, b, "without", certified(nil))
 	refuses(t, b, "without TLS")
 }
 
+// A connection may outlive what let it in.
+func TestCertificateThatIsNotTrustedAnyMore(t *testing.T) {
+	ca, next := testca.New(t, "authority"), testca.New(t, "authority")
+	server := ca.Issue("broker")
+	authorities := filepath.Join(t.TempDir(), "authorities.pem")
+	testca.WritePEM(t, authorities, "CERTIFICATE", ca.Certificate.Raw, next.Certificate.Raw)
+	b := startWith(t, broker.Options{TLSCert: server.CertFile, TLSKey: server.KeyFile, TLSClientCA: authorities})
+	_, seen := observe(t, b)
+	gateway := func(by *testca.Authority, name string) paho.Client {
+		t.Helper()
+		return connect(t, b, name, secured(b, &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{by.Issue(name).TLS}}))
+	}
+	publish := func(client paho.Client, name string) {
+		client.Publish("gateway/"+name+"/event/up", 1, false, name)
+	}
+	old, fresh := gateway(ca, gatewayA), gateway(next, gatewayB)
+	publish(old, gatewayA)
+	receive(t, seen)
+
+	testca.WritePEM(t, authorities, "CERTIFICATE", next.Certificate.Raw)
+	broker.LookAgain(b)
+	publish(old, gatewayA)
+	eventuallyLost(t, old)
+	publish(fresh, gatewayB)
+	if m := receive(t, seen); string(m.Payload()) != gatewayB {
+		t.Errorf("%q came", m.Payload())
+	}
+
+	broker.SetNow(b, func() time.Time { return time.Now().Add(2 * time.Hour) })
+	publish(fresh, gatewayB)
+	eventuallyLost(t, fresh)
+}
+
+// What a ticket resumes shows no certificate to be held against the files.
+func TestNoSessionIsResumed(t *testing.T) {
+	ca := testca.New(t, "authority")
+	server := ca.Issue("broker")
+	b := startWith(t, broker.Options{TLSCert: server.CertFile, TLSKey: server.KeyFile, TLSClientCA: ca.File})
+	config := &tls.Config{
+		RootCAs: ca.Pool(), Certificates: []tls.Certificate{ca.Issue(gatewayA).TLS}, ClientSessionCache: tls.NewLRUClientSessionCache(1),
+	}
+	for range 2 {
+		c, err := tls.Dial("tcp", b.Addr().String(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.ConnectionState().DidResume {
+			t.Error("a session was resumed")
+		}
+		if _, err := c.Write([]byte("\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+	}
+}
+
 // With users besides, a certificate is one way in and a password another.
 func TestCertificateOrPassword(t *testing.T) {
-	ca := newAuthority(t)
-	server := ca.issue(t, "broker", x509.ExtKeyUsageServerAuth, time.Hour)
+	ca := testca.New(t, "authority")
+	server := ca.Issue("broker")
 	file := usersFile(t, gatewayA)
 	text, _ := os.ReadFile(file)
 	write(t, file, string(text)+"bridge 7:-:*\n")
-	b := startWith(t, broker.Options{TLSCert: server.certFile, TLSKey: server.keyFile, TLSClientCA: ca.file, UsersFile: file})
+	b := startWith(t, broker.Options{TLSCert: server.CertFile, TLSKey: server.KeyFile, TLSClientCA: ca.File, UsersFile: file})
 	_, seen := observe(t, b)
-	secured := func(config *tls.Config) func(*paho.ClientOptions) {
-		config.RootCAs = ca.pool()
-		return func(o *paho.ClientOptions) {
-			o.Servers = nil
-			o.AddBroker("ssl://" + b.Addr().String()).SetTLSConfig(config)
-		}
+	with := func(config *tls.Config) func(*paho.ClientOptions) {
+		config.RootCAs = ca.Pool()
+		return secured(b, config)
 	}
-	bridge := ca.issue(t, "bridge 7", x509.ExtKeyUsageClientAuth, time.Hour)
-	byCertificate := connect(t, b, "certified", secured(&tls.Config{Certificates: []tls.Certificate{bridge.load(t)}}))
+	bridge := ca.Issue("bridge 7")
+	byCertificate := connect(t, b, "certified", with(&tls.Config{Certificates: []tls.Certificate{bridge.TLS}}))
 	await(t, byCertificate.Publish("gateway/"+gatewayB+"/event/up", 1, false, "x"))
 	receive(t, seen)
-	connect(t, b, "with password", secured(&tls.Config{}), as(gatewayA, "sesame"))
-	refuses(t, b, "with nothing", secured(&tls.Config{}))
-	refuses(t, b, "a line without password", secured(&tls.Config{}), as("bridge 7", "-"))
+	connect(t, b, "with password", with(&tls.Config{}), as(gatewayA, "sesame"))
+	refuses(t, b, "with nothing", with(&tls.Config{}))
+	refuses(t, b, "a line without password", with(&tls.Config{}), as("bridge 7", "-"))
 }
 
 // A renewed certificate is used without a restart, and broken files are not.
 func TestCertificateIsReadAgain(t *testing.T) {
-	ca := newAuthority(t)
-	first := ca.issue(t, "first", x509.ExtKeyUsageServerAuth, time.Hour)
-	second := ca.issue(t, "second", x509.ExtKeyUsageServerAuth, time.Hour)
-	b := startWith(t, broker.Options{TLSCert: first.certFile, TLSKey: first.keyFile})
+	ca := testca.New(t, "authority")
+	first := ca.Issue("first")
+	second := ca.Issue("second")
+	b := startWith(t, broker.Options{TLSCert: first.CertFile, TLSKey: first.KeyFile})
 	shown := func() string {
 		t.Helper()
-		c, err := tls.Dial("tcp", b.Addr().String(), &tls.Config{RootCAs: ca.pool()})
+		c, err := tls.Dial("tcp", b.Addr().String(), &tls.Config{RootCAs: ca.Pool()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -313,12 +374,12 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	if got := shown(); got != "first" {
 		t.Fatalf("certificate of %s", got)
 	}
-	write(t, first.certFile, "half a file")
+	write(t, first.CertFile, "half a file")
 	broker.LookAgain(b)
 	if got := shown(); got != "first" {
 		t.Fatalf("certificate of %s while the file is broken", got)
 	}
-	for from, to := range map[string]string{second.certFile: first.certFile, second.keyFile: first.keyFile} {
+	for from, to := range map[string]string{second.CertFile: first.CertFile, second.KeyFile: first.KeyFile} {
 		text, _ := os.ReadFile(from)
 		write(t, to, string(text))
 	}
@@ -329,8 +390,8 @@ func TestCertificateIsReadAgain(t *testing.T) {
 }
 
 func TestDoorsThatAreNotOpened(t *testing.T) {
-	ca := newAuthority(t)
-	server := ca.issue(t, "broker", x509.ExtKeyUsageServerAuth, time.Hour)
+	ca := testca.New(t, "authority")
+	server := ca.Issue("broker")
 	users, missing := usersFile(t, gatewayA), filepath.Join(t.TempDir(), "missing")
 	broken := filepath.Join(t.TempDir(), "broken")
 	write(t, broken, "a:sesame-open-yourself")
@@ -340,13 +401,13 @@ func TestDoorsThatAreNotOpened(t *testing.T) {
 		says    string
 	}{
 		{"public, with users, without TLS", broker.Options{Listen: "0.0.0.0:0", UsersFile: users}, "embedded_insecure"},
-		{"public, with TLS, without users", broker.Options{Listen: "0.0.0.0:0", TLSCert: server.certFile, TLSKey: server.keyFile}, "without a password"},
+		{"public, with TLS, without users", broker.Options{Listen: "0.0.0.0:0", TLSCert: server.CertFile, TLSKey: server.KeyFile}, "without a password"},
 		{"public, insecure, without users", broker.Options{Listen: "0.0.0.0:0", Insecure: true}, "without a password"},
-		{"client certificates without TLS", broker.Options{Listen: "127.0.0.1:0", TLSClientCA: ca.file}, "need TLS"},
+		{"client certificates without TLS", broker.Options{Listen: "127.0.0.1:0", TLSClientCA: ca.File}, "need TLS"},
 		{"no file of users", broker.Options{Listen: "127.0.0.1:0", UsersFile: missing}, "embedded_users_file"},
 		{"a password that is not hashed", broker.Options{Listen: "127.0.0.1:0", UsersFile: broken}, "line 1: the password must be hashed"},
-		{"no key", broker.Options{Listen: "127.0.0.1:0", TLSCert: server.certFile}, "embedded_tls_key"},
-		{"no authority", broker.Options{Listen: "127.0.0.1:0", TLSCert: server.certFile, TLSKey: server.keyFile, TLSClientCA: broken}, "no PEM certificate"},
+		{"no key", broker.Options{Listen: "127.0.0.1:0", TLSCert: server.CertFile}, "embedded_tls_key"},
+		{"no authority", broker.Options{Listen: "127.0.0.1:0", TLSCert: server.CertFile, TLSKey: server.KeyFile, TLSClientCA: broken}, "no PEM certificate"},
 	} {
 		b, err := broker.Start(test.options)
 		if err == nil {
@@ -358,8 +419,8 @@ func TestDoorsThatAreNotOpened(t *testing.T) {
 	}
 	for _, allowed := range []broker.Options{
 		{Listen: "0.0.0.0:0", UsersFile: users, Insecure: true},
-		{Listen: "0.0.0.0:0", UsersFile: users, TLSCert: server.certFile, TLSKey: server.keyFile},
-		{Listen: "0.0.0.0:0", TLSClientCA: ca.file, TLSCert: server.certFile, TLSKey: server.keyFile},
+		{Listen: "0.0.0.0:0", UsersFile: users, TLSCert: server.CertFile, TLSKey: server.KeyFile},
+		{Listen: "0.0.0.0:0", TLSClientCA: ca.File, TLSCert: server.CertFile, TLSKey: server.KeyFile},
 	} {
 		b, err := broker.Start(allowed)
 		if err != nil {
@@ -368,82 +429,4 @@ func TestDoorsThatAreNotOpened(t *testing.T) {
 		}
 		_ = b.Close()
 	}
-}
-
-// authority signs certificates for tests.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	file        string
-}
-
-type issued struct{ certFile, keyFile string }
-
-func newAuthority(t testing.TB) authority {
-	t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	key := newKey(t)
-	der := sign(t, template, template, key, key)
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := authority{certificate, key, filepath.Join(t.TempDir(), "ca.pem")}
-	write(t, a.file, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	return a
-}
-
-func (a authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.certificate)
-	return pool
-}
-
-func (a authority) issue(t testing.TB, name string, usage x509.ExtKeyUsage, valid time.Duration) issued {
-	t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{usage},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(valid),
-	}
-	key := newKey(t)
-	der := sign(t, template, a.certificate, key, a.key)
-	keyDER, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	i := issued{filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
-	write(t, i.certFile, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	write(t, i.keyFile, string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})))
-	return i
-}
-
-func (i issued) load(t testing.TB) tls.Certificate {
-	t.Helper()
-	certificate, err := tls.LoadX509KeyPair(i.certFile, i.keyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return certificate
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func sign(t testing.TB, template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) []byte {
-	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(fmt.Errorf("certificate: %w", err))
-	}
-	return der
 }

@@ -19,16 +19,18 @@ const connectTimeout = 10 * time.Second
 // descriptors in use. Giving up would lock all gateways out for good.
 const acceptPause = 100 * time.Millisecond
 
-// listener hands connections to mochi. It differs from mochi's own in five
-// things: a failed accept does not end it, a client that never says CONNECT
-// does not stay, a client that does not read stops nobody else, a packet that
+// listener hands connections to mochi. It differs from mochi's own in six
+// things: a failed accept does not end it, connections that are too many end at
+// once, a client that never says CONNECT does not stay, a client that does not read stops nobody else, a packet that
 // makes the broker panic costs its sender the connection and not everybody the
 // process, and Close leaves nobody behind.
 type listener struct {
 	socket net.Listener
 	log    *zap.Logger
-	// patience is connectTimeout, but for tests.
+	seldom *zap.Logger // for what strangers can have written
+	// patience is connectTimeout and room is maxConnections, but for tests.
 	patience time.Duration
+	room     int
 
 	// establish is mochi's: it serves a connection. It is there once serves is closed.
 	establish listeners.EstablishFn
@@ -43,7 +45,7 @@ type listener struct {
 var _ listeners.Listener = (*listener)(nil)
 
 func newListener(socket net.Listener, log *zap.Logger) *listener {
-	return &listener{socket: socket, log: log, patience: connectTimeout, serves: make(chan struct{}), conns: map[*conn]struct{}{}}
+	return &listener{socket: socket, log: log, seldom: seldom(log), patience: connectTimeout, room: maxConnections, serves: make(chan struct{}), conns: map[*conn]struct{}{}}
 }
 
 // Init has nothing to do: the socket is open already.
@@ -89,7 +91,11 @@ func (l *listener) dial() (net.Conn, error) {
 func (l *listener) start(socket net.Conn, local bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	if full := !local && len(l.conns) >= l.room; full || l.closed {
+		if full {
+			l.seldom.Warn("embedded broker hung up on a client: too many connections are open",
+				zap.Stringer("client", socket.RemoteAddr()), zap.Int("most", l.room))
+		}
 		_ = socket.Close()
 		return false
 	}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"testing"
@@ -66,6 +67,34 @@ func TestClientMustSayConnectInTime(t *testing.T) {
 		return err
 	})
 	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	l.Close(nil)
+}
+
+// Who has not said CONNECT yet has a place too. The program always has one.
+func TestConnectionsAreBounded(t *testing.T) {
+	var ends []net.Conn
+	socket := &flakySocket{}
+	for range 3 {
+		ours, theirs := net.Pipe()
+		ends = append(ends, theirs)
+		socket.accepts = append(socket.accepts, func() (net.Conn, error) { return ours, nil })
+	}
+	core, logged := observer.New(zap.WarnLevel)
+	l := newListener(socket, zap.New(core))
+	l.room = 2
+	l.Serve(func(_ string, c net.Conn) error {
+		_, err := c.Read(make([]byte, 1))
+		return err
+	})
+	if len(l.conns) != 2 || logged.FilterMessageSnippet("too many connections").Len() != 1 {
+		t.Errorf("%d connections are served, logged %v", len(l.conns), logged.All())
+	}
+	if _, err := ends[2].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the third connection: %v", err)
+	}
+	if _, err := l.dial(); err != nil {
 		t.Error(err)
 	}
 	l.Close(nil)

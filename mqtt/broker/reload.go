@@ -38,6 +38,13 @@ func (k *kept[T]) lookAgain() {
 	k.looked = time.Time{}
 }
 
+// time is that of the clock by which files are looked at.
+func (k *kept[T]) time() time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.now()
+}
+
 // keep reads for the first time.
 func keep[T any](what string, log *zap.Logger, read func() (T, error), files ...string) (*kept[T], error) {
 	k := &kept[T]{read: read, files: files, what: what, log: log, now: time.Now}

@@ -63,8 +63,8 @@ func (r rights) mayPublish(topic string) bool {
 	if r.all {
 		return true
 	}
-	id, branch, leaf, ok := gatewayTopic(topic)
-	return ok && r.speaksFor(id) && (branch == "event" || branch == "state") && !isWildcard(leaf) && !isWildcard(id)
+	id, branch, ok := gatewayTopic(topic)
+	return ok && r.speaksFor(id) && (branch == "event" || branch == "state") && !strings.ContainsAny(topic, "+#")
 }
 
 // mayRead reports whether a topic or topic filter may be read: all that the filter
@@ -74,9 +74,9 @@ func (r rights) mayRead(filter string) bool {
 		return true
 	}
 	if first, _, deeper := strings.Cut(filter, "/"); r.events && deeper && first == "joingate" {
-		return true
+		return len(filter) <= maxTopic
 	}
-	id, branch, _, ok := gatewayTopic(filter)
+	id, branch, ok := gatewayTopic(filter)
 	return ok && r.speaksFor(id) && branch == "command"
 }
 
@@ -85,14 +85,13 @@ func (r rights) speaksFor(gateway string) bool {
 }
 
 // gatewayTopic takes "…/gateway/{id}/{branch}/{leaf}" apart. A shared subscription
-// is none: whoever shares another's takes messages away from it.
-func gatewayTopic(topic string) (id, branch, leaf string, ok bool) {
+// is none: whoever shares another's takes messages away from it. Nor is what is
+// longer than any gateway's: there would be no end of topics to keep.
+func gatewayTopic(topic string) (id, branch string, ok bool) {
 	levels := strings.Split(topic, "/")
 	at := len(levels) - 4
-	if at < 0 || levels[at] != "gateway" || strings.HasPrefix(topic, "$") || slices.Contains(levels, "") {
-		return "", "", "", false
+	if len(topic) > maxTopic || at < 0 || levels[at] != "gateway" || strings.HasPrefix(topic, "$") || slices.Contains(levels, "") {
+		return "", "", false
 	}
-	return levels[at+1], levels[at+2], levels[at+3], true
+	return levels[at+1], levels[at+2], true
 }
-
-func isWildcard(level string) bool { return strings.ContainsAny(level, "+#") }
