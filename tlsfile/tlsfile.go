@@ -104,8 +104,8 @@ func (s *Server) Config() *tls.Config {
 }
 
 // Check reports why the client of a connection is not trusted any more: a
-// connection may outlive its certificate, or its revocation. Ask it for every
-// request. Without ClientCA there is nothing to check.
+// connection may outlive its certificate, its revocation, or the authority that
+// signed it. Ask it for every request. Without ClientCA there is nothing to check.
 func (s *Server) Check(state *tls.ConnectionState) error {
 	if s.trust == nil {
 		return nil
@@ -114,8 +114,8 @@ func (s *Server) Check(state *tls.ConnectionState) error {
 		return errors.New("the client showed no certificate")
 	}
 	trust, now := s.trust.get(), s.options.Now()
-	var err error
-	for _, chain := range state.VerifiedChains {
+	chains, err := trust.chains(state, now)
+	for _, chain := range chains {
 		if err = trust.check(chain, now); err == nil {
 			return nil
 		}

@@ -187,6 +187,69 @@ func TestConnectionOutlivesTrust(t *testing.T) {
 	}
 }
 
+// TestConnectionOutlivesAuthority: an authority that is taken out of its file takes
+// its clients with it. Without a revocation list too.
+func TestConnectionOutlivesAuthority(t *testing.T) {
+	p := newPlace(t)
+	p.files.CRL = ""
+	next, renewed := testca.New(t, "next authority"), p.ca.Renew()
+	p.mustOpen()
+	root := rootOf(t, p.ca)
+	state, _, err := p.connect(filesOf(p.ca.Issue("client")), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testca.WritePEM(t, p.files.ClientCA, "CERTIFICATE", next.Certificate.Raw, renewed.Raw)
+	if err := p.tls.Check(&state); err != nil {
+		t.Errorf("after the authority was renewed: %v", err)
+	}
+	testca.WritePEM(t, p.files.ClientCA, "CERTIFICATE", next.Certificate.Raw)
+	if err := p.tls.Check(&state); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("after the authority was taken out: %v", err)
+	}
+}
+
+// TestAuthorityEnds before the certificates that it signed.
+func TestAuthorityEnds(t *testing.T) {
+	p := newPlace(t)
+	client := p.ca.Issue("client", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(24 * time.Hour) })
+	p.files.CRL = ""
+	p.mustOpen()
+	state, _, err := p.connect(filesOf(client), p.ca.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.now = p.ca.Certificate.NotAfter.Add(time.Second)
+	if err := p.tls.Check(&state); err == nil || !strings.Contains(err.Error(), "certificate of CN=authority ended") {
+		t.Errorf("after the authority's end: %v", err)
+	}
+}
+
+// TestNoSessionIsResumed: what a ticket resumes shows no certificate.
+func TestNoSessionIsResumed(t *testing.T) {
+	p := newPlace(t)
+	p.mustOpen()
+	client, tickets := filesOf(p.ca.Issue("client")), tls.NewLRUClientSessionCache(1)
+	for range 2 {
+		state, _, err := p.connect(client, p.ca.File, func(c *tls.Config) { c.ClientSessionCache = tickets })
+		if err != nil || state.DidResume {
+			t.Errorf("resumed %t, %v", state.DidResume, err)
+		}
+	}
+}
+
+// TestClientThatIsItsOwnAuthority needs a revocation list like any other.
+func TestClientThatIsItsOwnAuthority(t *testing.T) {
+	p := newPlace(t)
+	self := testca.New(t, "itself")
+	root := rootOf(t, p.ca)
+	testca.WritePEM(t, p.files.ClientCA, "CERTIFICATE", p.ca.Certificate.Raw, self.Certificate.Raw)
+	p.mustOpen()
+	if _, _, err := p.connect(filesOf(self.Self()), root); err == nil || !strings.Contains(err.Error(), "no revocation list of") {
+		t.Errorf("client without a list: %v", err)
+	}
+}
+
 // TestStaleListRefusesAll: who cannot know what is revoked trusts nobody.
 func TestStaleListRefusesAll(t *testing.T) {
 	p := newPlace(t)

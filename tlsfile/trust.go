@@ -1,19 +1,22 @@
 package tlsfile
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 )
 
 // trust is what client certificates are held against.
 type trust struct {
-	pool   *x509.CertPool
-	listed bool            // there is a file of revocation lists
-	lists  map[string]list // by the raw subject of the authority
+	pool        *x509.CertPool
+	authorities []*x509.Certificate // those of the pool
+	listed      bool                // there is a file of revocation lists
+	lists       map[string]list     // by the raw subject of the authority
 }
 
 // list is the revocation list of one authority.
@@ -40,7 +43,7 @@ func readTrust(clientCA, crl string, now time.Time) (trust, error) {
 	if err != nil {
 		return trust{}, fmt.Errorf("authorities of client certificates: %w", err)
 	}
-	t := trust{pool: poolOf(authorities), listed: crl != "", lists: map[string]list{}}
+	t := trust{pool: poolOf(authorities), authorities: authorities, listed: crl != "", lists: map[string]list{}}
 	if !t.listed {
 		return t, nil
 	}
@@ -150,17 +153,34 @@ func (l list) fresh(now time.Time) error {
 	return nil
 }
 
+// chains gives the ways from the client's certificate to an authority. What the
+// handshake found counts while its authority is one; after that, another may have
+// taken its place under the same key.
+func (t trust) chains(state *tls.ConnectionState, now time.Time) ([][]*x509.Certificate, error) {
+	gone := func(chain []*x509.Certificate) bool {
+		return !slices.ContainsFunc(t.authorities, chain[len(chain)-1].Equal)
+	}
+	if found := slices.DeleteFunc(slices.Clone(state.VerifiedChains), gone); len(found) > 0 {
+		return found, nil
+	}
+	return state.PeerCertificates[0].Verify(x509.VerifyOptions{
+		Roots: t.pool, Intermediates: poolOf(state.PeerCertificates[1:]), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+}
+
 // check goes through a verified chain, the client's own certificate first and the
-// authority last. The client's certificate needs a list; one in between is held
-// against a list where there is one.
+// authority last. The client's certificate needs a list, also when it is its own
+// authority; one in between is held against a list where there is one.
 func (t trust) check(chain []*x509.Certificate, now time.Time) error {
-	if leaf := chain[0]; now.After(leaf.NotAfter) {
-		return fmt.Errorf("certificate of %s ended at %s", leaf.Subject, leaf.NotAfter.UTC().Format(time.RFC3339))
+	for _, c := range chain {
+		if now.After(c.NotAfter) {
+			return fmt.Errorf("certificate of %s ended at %s", c.Subject, c.NotAfter.UTC().Format(time.RFC3339))
+		}
 	}
 	if !t.listed {
 		return nil
 	}
-	for i, c := range chain[:len(chain)-1] {
+	for i, c := range chain[:max(1, len(chain)-1)] {
 		l, known := t.lists[string(c.RawIssuer)]
 		if !known && i > 0 {
 			continue

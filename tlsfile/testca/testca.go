@@ -62,16 +62,31 @@ func (a *Authority) Issue(name string, edits ...func(*x509.Certificate)) Issued 
 	for _, edit := range edits {
 		edit(template)
 	}
-	der := create(a.tb, template, a.Certificate, &key.PublicKey, a.key)
+	return issued(a.tb, parse(a.tb, create(a.tb, template, a.Certificate, &key.PublicKey, a.key)), key)
+}
+
+// Self gives the authority's own certificate to those who show it as theirs.
+func (a *Authority) Self() Issued { return issued(a.tb, a.Certificate, a.key) }
+
+// Renew gives another certificate of the authority, with the same name and key.
+func (a *Authority) Renew() *x509.Certificate {
+	a.tb.Helper()
+	template := *a.Certificate
+	template.SerialNumber = big.NewInt(a.serial.Add(1))
+	return parse(a.tb, create(a.tb, &template, &template, &a.key.PublicKey, a.key))
+}
+
+func issued(tb testing.TB, certificate *x509.Certificate, key *ecdsa.PrivateKey) Issued {
+	tb.Helper()
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		a.tb.Fatal(err)
+		tb.Fatal(err)
 	}
-	dir := a.tb.TempDir()
-	i := Issued{Certificate: parse(a.tb, der), CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")}
-	i.TLS = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: i.Certificate}
-	WritePEM(a.tb, i.CertFile, "CERTIFICATE", der)
-	WritePEM(a.tb, i.KeyFile, "PRIVATE KEY", keyDER)
+	dir := tb.TempDir()
+	i := Issued{Certificate: certificate, CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")}
+	i.TLS = tls.Certificate{Certificate: [][]byte{certificate.Raw}, PrivateKey: key, Leaf: certificate}
+	WritePEM(tb, i.CertFile, "CERTIFICATE", certificate.Raw)
+	WritePEM(tb, i.KeyFile, "PRIVATE KEY", keyDER)
 	return i
 }
 
