@@ -14,15 +14,9 @@ import (
 func (s *Server) appSKey(ctx context.Context, server *NetworkServer, msg message, receiver joinserver.EUI64) *outcome {
 	r := &reader{fields: msg.fields}
 	device, id := r.eui("DevEUI"), r.octets("SessionKeyID", 64)
-	if r.err != nil {
-		return msg.fail(server, MalformedRequest, r.err.Error())
-	}
-	policy, sessions, err := s.find(ctx, device)
-	switch {
-	case errors.Is(err, joinserver.ErrUnknownDevice):
-		return msg.fail(server, UnknownDevEUI, "nobody registered the DevEUI").of(device)
-	case err != nil:
-		return msg.faulty(server, err).of(device)
+	policy, sessions, refused := s.find(ctx, server, msg, r, device)
+	if refused != nil {
+		return refused
 	}
 	session, newest, found := sessionOf(sessions, id)
 	if !found {
@@ -40,15 +34,22 @@ func (s *Server) appSKey(ctx context.Context, server *NetworkServer, msg message
 	return out.of(device)
 }
 
-// find reads what the record has of a device.
-func (s *Server) find(ctx context.Context, device joinserver.EUI64) (joinserver.Policy, []joinserver.Session, error) {
+// find gives what the record has of the device that a message names, once its
+// fields are read. The outcome is nil if there is something.
+func (s *Server) find(ctx context.Context, server *NetworkServer, msg message, r *reader, device joinserver.EUI64) (joinserver.Policy, []joinserver.Session, *outcome) {
+	if r.err != nil {
+		return joinserver.Policy{}, nil, msg.fail(server, MalformedRequest, r.err.Error())
+	}
 	policy, err := s.Policies.Policy(ctx, device)
-	if err != nil {
-		return policy, nil, fmt.Errorf("find policy of %s: %w", device, err)
+	switch {
+	case errors.Is(err, joinserver.ErrUnknownDevice):
+		return policy, nil, msg.fail(server, UnknownDevEUI, "nobody registered the DevEUI").of(device)
+	case err != nil:
+		return policy, nil, msg.faulty(server, fmt.Errorf("find policy of %s: %w", device, err)).of(device)
 	}
 	sessions, err := s.Sessions.Sessions(ctx, device)
 	if err != nil {
-		return policy, nil, fmt.Errorf("find sessions of %s: %w", device, err)
+		return policy, nil, msg.faulty(server, fmt.Errorf("find sessions of %s: %w", device, err)).of(device)
 	}
 	return policy, sessions, nil
 }
@@ -99,15 +100,10 @@ func (s *Server) appSKeyAnswer(ctx context.Context, server *NetworkServer, msg m
 func (s *Server) homeNS(ctx context.Context, server *NetworkServer, msg message, receiver joinserver.EUI64) *outcome {
 	r := &reader{fields: msg.fields}
 	device := r.eui("DevEUI")
-	if r.err != nil {
-		return msg.fail(server, MalformedRequest, r.err.Error())
-	}
-	policy, sessions, err := s.find(ctx, device)
+	policy, sessions, refused := s.find(ctx, server, msg, r, device)
 	switch {
-	case errors.Is(err, joinserver.ErrUnknownDevice):
-		return msg.fail(server, UnknownDevEUI, "nobody registered the DevEUI").of(device)
-	case err != nil:
-		return msg.faulty(server, err).of(device)
+	case refused != nil:
+		return refused
 	case policy.Permission.ID == 0:
 		return msg.fail(server, ActivationDisallowed, "no join permission is bound to the device").of(device)
 	case policy.Permission.JoinEUI != receiver:

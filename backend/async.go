@@ -90,5 +90,5 @@ func (c *courier) post(ctx context.Context, url string, body []byte) (again bool
 		return false, nil
 	}
 	again = response.StatusCode/100 == 5 || response.StatusCode == http.StatusTooManyRequests
-	return again, fmt.Errorf("%s answered %s", url, response.Status)
+	return again, fmt.Errorf("%s answered %s", request.URL.Redacted(), response.Status)
 }
