@@ -84,6 +84,7 @@ func badInputs() []badInput {
 		{"semicolons as separators", form("Action=a;Version=b"), "400 MissingParameter, closed"},
 		{"value of 4,097 octets", form("Action=" + strings.Repeat("a", maxValueBytes+1)), "400 InvalidParameter, closed"},
 		{"body of 1,000,000 octets", form(strings.Repeat("a", maxRequestBytes)), "400 InvalidParameter, closed"},
+		{"1,000,000 octets in one chunk", formHead + "Transfer-Encoding: chunked\r\n\r\nf4240\r\n" + strings.Repeat("&", maxRequestBytes) + "\r\n0\r\n\r\n", "400 InvalidParameter, closed"},
 		{"chunks without end", formHead + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1\r\na\r\n", 100), "400 InvalidParameter.Format, closed"},
 		{"chunk of a size that is no number", formHead + "Transfer-Encoding: chunked\r\n\r\nzz\r\n", "400 InvalidParameter.Format, closed"},
 		{"chunk of negative size", formHead + "Transfer-Encoding: chunked\r\n\r\n-1\r\n", "400 InvalidParameter.Format, closed"},
@@ -131,7 +132,12 @@ func badInputs() []badInput {
 func TestBadInput(t *testing.T) {
 	w := newWorld(t)
 	server := NewHTTPServer(w.server, log.New(io.Discard, "", 0))
-	server.ReadHeaderTimeout, server.ReadTimeout, server.WriteTimeout = time.Second/4, time.Second/2, time.Second
+	for _, limit := range []*time.Duration{&server.ReadHeaderTimeout, &server.ReadTimeout, &server.WriteTimeout, &server.IdleTimeout} {
+		if *limit <= 0 || *limit > time.Minute {
+			t.Fatalf("a client may take %s", *limit)
+		}
+		*limit /= 20
+	}
 	unstarted := httptest.NewUnstartedServer(nil)
 	unstarted.Config = server
 	unstarted.Start()

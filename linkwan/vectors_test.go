@@ -180,6 +180,11 @@ func TestACS3MustCoverWhatItSays(t *testing.T) {
 				t.Errorf("%s whose %s is not signed: %v", c.Action, header, err)
 			}
 		}
+		r := c.request()
+		r.Header.Set("X-Acs-Content-Sha256", hexSHA256([]byte("another body")))
+		if _, err := decode(r); err == nil || !strings.Contains(err.Error(), "x-acs-content-sha256") {
+			t.Errorf("%s with the hash of another body: %v", c.Action, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package broker
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestRights(t *testing.T) {
@@ -112,4 +113,28 @@ func FuzzRights(f *testing.F) {
 			t.Errorf("may read %q", filter)
 		}
 	})
+}
+
+// Who guesses passwords has one processor, however many connections there are.
+func TestOneGuessAtATime(t *testing.T) {
+	slow := user{hash: passwordHash{iterations: 500_000, salt: make([]byte, saltSize), key: make([]byte, 32)}}
+	d := &door{users: &kept[*userTable]{now: time.Now, looked: time.Now().Add(time.Hour), value: &userTable{users: map[string]user{"a": slow}}}}
+	guessed := make(chan bool)
+	go func() { guessed <- d.proves("a", []byte("guess")) }()
+	held := false
+	for {
+		select {
+		case right := <-guessed:
+			if right || !held {
+				t.Errorf("the guess was right: %t, and others had to wait: %t", right, held)
+			}
+			return
+		default:
+			if d.guessing.TryLock() {
+				d.guessing.Unlock()
+			} else {
+				held = true
+			}
+		}
+	}
 }
