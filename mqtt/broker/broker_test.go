@@ -31,7 +31,7 @@ func start(t testing.TB, listen string) *broker.Broker {
 func connect(t testing.TB, b *broker.Broker, id string, configure ...func(*paho.ClientOptions)) paho.Client {
 	t.Helper()
 	options := paho.NewClientOptions().AddBroker("tcp://" + b.Addr().String()).
-		SetClientID(id).SetAutoReconnect(false).SetConnectTimeout(patience)
+		SetClientID(id).SetAutoReconnect(false).SetConnectTimeout(patience).SetPingTimeout(patience)
 	for _, set := range configure {
 		set(options)
 	}
@@ -91,6 +91,9 @@ func TestRetained(t *testing.T) {
 	late := subscribe(t, connect(t, b, "late"), "gateway/+/state/conn")
 	if m := receive(t, late); !m.Retained() || string(m.Payload()) != "ONLINE" {
 		t.Errorf("retained %v, %q", m.Retained(), m.Payload())
+	}
+	if end := broker.RetainedUntil(b, "gateway/a/state/conn"); end != 0 {
+		t.Errorf("the state is forgotten at %d", end)
 	}
 }
 

@@ -36,3 +36,13 @@ func SetNow(b *Broker, now func() time.Time) {
 		}
 	}
 }
+
+// RetainedUntil is when a retained message is forgotten, in seconds since 1970; 0:
+// never. Minus one: there is none.
+func RetainedUntil(b *Broker, topic string) int64 {
+	m, known := b.server.Topics.Retained.Get(topic)
+	if !known {
+		return -1
+	}
+	return m.Expiry
+}
