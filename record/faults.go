@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -77,6 +78,8 @@ var postgresFaults = map[string]string{
 
 const (
 	notThere = "PostgreSQL cannot be reached: look whether it runs, and at [record] url; joins go on by themselves when it is back"
+	unread   = "cannot be read: look at [record] url"
+	badCert  = "the certificate of PostgreSQL is not trusted: look at sslrootcert, sslmode and the host in [record] url, and at how long the certificate is valid"
 	cutOff   = "the connection to PostgreSQL broke; joins go on by themselves when it is back"
 	noAnswer = "the answer of PostgreSQL stayed out: look at it and at the network; joins go on by themselves"
 )
@@ -111,9 +114,15 @@ func meaningOf(err error) string {
 		return meaning
 	}
 	var connect *pgconn.ConnectError
+	var unparsed *pgconn.ParseConfigError
+	var certificate *tls.CertificateVerificationError
 	switch {
 	case err == nil || sqlState(err) != "":
 		return ""
+	case errors.As(err, &unparsed):
+		return unread
+	case errors.As(err, &certificate):
+		return badCert
 	case errors.As(err, &connect):
 		return notThere
 	case isUnanswered(err):

@@ -16,7 +16,7 @@ const (
 	keyCheckPlace = "key_check"
 )
 
-var errWrongKEK = errors.New("the key file is not the one that this record was sealed with: put the right one in place ([keys] kek_file)")
+var errWrongKEK = errors.New("the key file is not the one that this record was sealed with: put the right one in place ([keys] kek_file, or what kek_command prints)")
 
 // checkKEK compares the key encryption keys with the one the record was made with.
 func (r *Record) checkKEK(ctx context.Context) error {

@@ -100,7 +100,7 @@ func openPostgres(ctx context.Context, o Options) (p pools, err error) {
 func postgresConfig(o Options) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(o.PostgresURL)
 	if err != nil {
-		return nil, fmt.Errorf("cannot be read: look at [record] url (%w)", err)
+		return nil, err
 	}
 	if o.Username != "" {
 		config.User = o.Username
