@@ -25,6 +25,7 @@ type breaker struct {
 	open    atomic.Bool
 	opened  chan struct{} // holds a token from the opening until a probe is due
 	observe func(Event)
+	tell    func(error) // why Redis is left alone from now on; nil: it is used again
 	now     func() time.Time
 
 	mu       sync.Mutex
@@ -34,7 +35,7 @@ type breaker struct {
 }
 
 func newBreaker(observe func(Event), now func() time.Time) *breaker {
-	return &breaker{opened: make(chan struct{}, 1), observe: observe, now: now}
+	return &breaker{opened: make(chan struct{}, 1), observe: observe, tell: func(error) {}, now: now}
 }
 
 // report takes the outcome of a round trip in.
@@ -51,7 +52,7 @@ func (b *breaker) report(err error) {
 	}
 	b.failures++
 	if b.failures >= failuresToOpen && (!isSlow(err) || b.now().Sub(b.since) >= slowToOpen) {
-		b.trip()
+		b.trip(err)
 	}
 }
 
@@ -66,14 +67,19 @@ func (b *breaker) owe() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.owed = true
-	b.trip()
+	b.trip(errOwed)
 }
 
-func (b *breaker) trip() {
+// errOwed is why Redis is left alone after a change of the record that it was not
+// told of.
+var errOwed = errors.New("it did not take a change of the record")
+
+func (b *breaker) trip(why error) {
 	if b.open.Swap(true) {
 		return
 	}
 	b.observe(Opened)
+	b.tell(why)
 	b.opened <- struct{}{}
 }
 
@@ -96,5 +102,6 @@ func (b *breaker) close() bool {
 	b.failures = 0
 	b.open.Store(false)
 	b.observe(Closed)
+	b.tell(nil)
 	return true
 }

@@ -44,6 +44,10 @@ type Options struct {
 	// Observe is told what happens, from many goroutines, and must not block or
 	// call back; nil: nobody asks.
 	Observe func(Event)
+	// Report is told why Redis is left alone, and nil when it is used again; also
+	// that it does not answer at the start. It must not block or call back; nil:
+	// nobody asks.
+	Report func(error)
 }
 
 // dialTimeout bounds a new connection. It may take longer than a round trip: no
@@ -94,6 +98,7 @@ func Open(o Options) (*Redis, error) {
 		keys:     newMarkKeys(o.KeyPrefix + ":"),
 		stop:     cancel,
 	}
+	r.breaker.tell = o.Report
 	r.trips = &trips{client: r.client, timeout: o.Timeout, report: r.breaker.report}
 	r.tasks.Go(func() { r.keep(ctx) })
 	return r, nil
@@ -111,6 +116,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Observe == nil {
 		o.Observe = func(Event) {}
+	}
+	if o.Report == nil {
+		o.Report = func(error) {}
 	}
 	return o
 }
@@ -184,8 +192,13 @@ func (r *Redis) forget() {
 	}
 }
 
-// keep brings Redis back after outages.
+// keep brings Redis back after outages. Before the first of them it asks Redis
+// once, so that a wrong address, password or certificate is told at the start and
+// not with the first join.
 func (r *Redis) keep(ctx context.Context) {
+	if err := r.ping(ctx, dialTimeout); err != nil && ctx.Err() == nil && r.Up() {
+		r.Report(err)
+	}
 	for {
 		select {
 		case <-ctx.Done():

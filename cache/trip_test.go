@@ -234,3 +234,20 @@ func TestBreakerIsPatientWithTimeouts(t *testing.T) {
 		}
 	}
 }
+
+// What is told: why Redis is left alone, once, and that it is back.
+func TestBreakerTellsWhy(t *testing.T) {
+	var told []error
+	b := newBreaker(func(Event) {}, time.Now)
+	b.tell = func(err error) { told = append(told, err) }
+	failed := errors.New("failed")
+	for range failuresToOpen + 2 {
+		b.report(failed)
+	}
+	<-b.opened
+	b.close()
+	b.owe()
+	if want := []error{failed, nil, errOwed}; !slices.Equal(told, want) {
+		t.Errorf("%v", told)
+	}
+}
