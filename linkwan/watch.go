@@ -89,7 +89,7 @@ func (w *Watch) resume(ctx context.Context) {
 		}
 		return err
 	})
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		w.server.Log.Error("online gateways cannot be read; they show again when they are heard", zap.Error(err))
 	}
 }
