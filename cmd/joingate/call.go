@@ -22,7 +22,9 @@ func (p *program) callCommand() *cobra.Command {
 
 Endpoint and AccessKey come from the flags or from JOINGATE_ENDPOINT,
 JOINGATE_ACCESS_KEY_ID and JOINGATE_ACCESS_KEY_SECRET. A secret on the command
-line can be seen by other users of the machine: prefer the environment.`,
+line can be seen by other users of the machine: prefer the environment. For an
+https:// endpoint with a certificate of a private authority, set SSL_CERT_FILE to
+the authority's PEM file.`,
 		Example: `  joingate call ListFreqBandPlanGroups
   joingate call CreateLocalJoinPermission JoinPermissionName=meters FreqBandPlanGroupId=101 ClassMode=A UseDefaultJoinEui=true
   joingate call UpdateOwnedLocalJoinPermission JoinPermissionId=1003 RxDelay=5 DataRate=3`,
@@ -61,7 +63,7 @@ func (p *program) call(ctx context.Context, client linkwan.Client, action string
 	if answer != nil {
 		fmt.Fprintln(p.stdout, string(answer))
 	}
-	return err
+	return authorityHint(err)
 }
 
 // keyValues reads Key=Value arguments.

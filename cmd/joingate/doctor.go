@@ -31,6 +31,7 @@ type finding struct {
 // writes and a message that it keeps at the broker are taken away again.
 type doctor struct {
 	config   config.Config
+	rowsToo  bool // the record will be opened as well
 	now      func() time.Time
 	findings []finding
 }
@@ -44,8 +45,8 @@ func (p *program) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Look at this installation and say what is wrong with it",
 		Long: `Look at this installation and say what is wrong with it: configuration, clock,
-disk, key file, certificates, ports, record, Redis and broker, as far as they can
-be seen from here. It works beside a server that runs, and changes nothing; only
+disk, key file, certificates, ports, record, Redis, broker and webhook, as far as
+they can be seen from here. It works beside a server that runs, and changes nothing; only
 --record brings the schema of an older record up to date, as every other command
 does. Exit status 1 when something fails.`,
 		Example: "  joingate doctor\n  joingate doctor --record --config /etc/joingate/joingate.toml --json",
@@ -56,7 +57,7 @@ does. Exit status 1 when something fails.`,
 			if err != nil {
 				d.fail("configuration", "correct the file or the variables", "%v", err)
 			} else {
-				d.config = settings
+				d.config, d.rowsToo = settings, rows
 				d.examine(c.Context())
 			}
 			if rows && err == nil {
@@ -76,7 +77,7 @@ func (d *doctor) examine(ctx context.Context) {
 		d.fail("configuration", "correct [[band_plan_groups]]", "%v", err)
 	}
 	for _, look := range []func(context.Context){
-		d.doors, d.clock, d.limits, d.disk, d.keyFile, d.secretFiles, d.certificates, d.database, d.redis, d.broker, d.ports,
+		d.doors, d.clock, d.limits, d.disk, d.keyFile, d.secretFiles, d.certificates, d.database, d.redis, d.broker, d.webhook, d.ports,
 	} {
 		each, cancel := context.WithTimeout(ctx, examineTimeout)
 		look(each)

@@ -249,7 +249,7 @@ func TestDoctorReadsDates(t *testing.T) {
 }
 
 // mosquitto with its defaults loses messages of clients that are away; with
-// the limits of deploy/ it does not. Rights as in deploy/ let nothing be read back.
+// the limits of deploy/ it does not.
 func TestDoctorAtMosquitto(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("mosquitto"); err != nil {
@@ -260,7 +260,8 @@ func TestDoctorAtMosquitto(t *testing.T) {
 	for name, c := range map[string]struct{ config, result, text string }{
 		"defaults":           {"allow_anonymous true\n", checkedWarn, "it kept 1000"},
 		"limits":             {"allow_anonymous true\nmax_queued_messages 100000\n", checkedOK, "it queues 1200 messages"},
-		"rights":             {"allow_anonymous true\nacl_file " + acl + "\n", checkedOK, "cannot be read back"},
+		"rights":             {"allow_anonymous true\nmax_queued_messages 100000\nacl_file " + acl + "\n", checkedOK, "it queues 1200 messages"},
+		"no rights":          {"allow_anonymous true\nacl_file /dev/null\n", checkedWarn, "does not come back"},
 		"strangers stay out": {"allow_anonymous false\n", checkedFail, "the user may not connect"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"time"
@@ -35,7 +38,7 @@ func (d *doctor) broker(ctx context.Context) {
 	start, name := time.Now(), "joingate-doctor-"+hostOf()
 	p, err := dialMQTT(ctx, b, name, true)
 	if err != nil {
-		d.fail("broker", "look at the broker, at user and password, and at the way to it", "%s: %v", b.address, err)
+		d.fail("broker", brokerRemedy(err, b.secure != nil), "%s: %v", b.address, err)
 		return
 	}
 	defer p.close()
@@ -69,6 +72,20 @@ func (d *doctor) brokerAddress() (b mqttBroker, err error) {
 	}
 	b.address = at.hosts[0]
 	return b, nil
+}
+
+// brokerRemedy tells what may be wrong when there is no connection.
+func brokerRemedy(err error, secure bool) string {
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &unknown):
+		return "let [mqtt] tls_ca name the authority that has signed the broker's certificate"
+	case secure && tlsRefused(err):
+		return "if the broker wants a client certificate: [mqtt] tls_cert and tls_key, valid and of an authority that it trusts"
+	case !secure && (tlsRefused(err) || errors.Is(err, io.EOF)):
+		return "look at the broker's log; if its port has TLS, write mqtts://"
+	}
+	return "look at the broker, at user and password, and at the way to it"
 }
 
 // rights asks for the topics that joins come by, and for a shared subscription
@@ -121,7 +138,7 @@ func (d *doctor) dropped(_ context.Context, p *mqttProbe, _ mqttBroker, _ string
 }
 
 // roundTrip sends a retained message and reads it back, twice: as it comes, and
-// as it is kept. Rights that forbid that are good ones.
+// as it is kept. A broker may acknowledge what it throws away for want of rights.
 func (d *doctor) roundTrip(ctx context.Context, p *mqttProbe, b mqttBroker, name string) error {
 	topic := "joingate/_/doctor/" + name
 	if _, err := p.subscribe(topic); err != nil {
@@ -137,7 +154,8 @@ func (d *doctor) roundTrip(ctx context.Context, p *mqttProbe, b mqttBroker, name
 		return err
 	}
 	if len(p.take(topic)) == 0 {
-		d.ok("broker", "a message is acknowledged after %s; it cannot be read back, so that queues and retained messages were not looked at", took.Round(time.Microsecond))
+		d.warn("broker", "let the user write joingate/# and read joingate/_/doctor/#, as deploy/mosquitto/acl does; with use_identity_as_username the user is the common name of [mqtt] tls_cert",
+			"a message is acknowledged after %s, but does not come back: mosquitto acknowledges also what a user has no right to, so nothing shows that ours has any; queues and retained messages were not looked at", took.Round(time.Microsecond))
 		return nil
 	}
 	d.ok("broker", "a message is acknowledged after %s, and comes back", took.Round(time.Microsecond))

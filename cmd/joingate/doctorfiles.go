@@ -298,5 +298,13 @@ func (d *doctor) database(ctx context.Context) {
 	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
 		d.warn("record", "chmod 0600 "+path+"*", "others can read %s (mode %04o)", filepath.Base(path), info.Mode().Perm())
 	}
-	d.ok("record", "%s is a SQLite database; its rows were not looked at: --record", path)
+	d.ok("record", "%s is a SQLite database%s", path, d.rowsLeftOut())
+}
+
+// rowsLeftOut says that the record itself is still to be looked at, if it is.
+func (d *doctor) rowsLeftOut() string {
+	if d.rowsToo {
+		return ""
+	}
+	return "; it was not opened: --record"
 }

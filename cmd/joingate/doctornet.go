@@ -131,7 +131,7 @@ func (d *doctor) postgres(ctx context.Context) {
 		case !isLoopback(host) && u.query.Get("sslmode") != "verify-full":
 			d.warn("record", "sslmode=verify-full in record.url", "the certificate of %s is not checked", host)
 		default:
-			d.ok("record", "a PostgreSQL server answers at %s; its rows were not looked at: --record", host)
+			d.ok("record", "a PostgreSQL server answers at %s%s", host, d.rowsLeftOut())
 		}
 	}
 }

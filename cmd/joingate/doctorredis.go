@@ -86,7 +86,7 @@ func (d *doctor) redis(ctx context.Context) {
 	defer func() { _ = p.conn.Close() }()
 	start := time.Now()
 	if _, err := p.ask("PING"); err != nil {
-		d.fail("redis", "look at the user's rights", "%s: %v", place, err)
+		d.fail("redis", "look at the user's rights", "%s: %v", place, redisTrouble(err, strings.HasPrefix(d.config.Cache.URL, "rediss:"), "PING is refused"))
 		return
 	}
 	if took := time.Since(start); took > d.config.Cache.Timeout {
@@ -220,8 +220,23 @@ func dialRedis(ctx context.Context, c config.Cache, secure bool, host, user, pas
 		}
 		if _, err := p.ask(words...); err != nil {
 			_ = conn.Close()
-			return redisProbe{}, fmt.Errorf("user and password of [cache] are refused: %w", err)
+			return redisProbe{}, redisTrouble(err, secure, "user and password of [cache] are refused")
 		}
 	}
 	return p, nil
+}
+
+// redisTrouble tells what an answer that is none is about: refused is what it
+// means when Redis has answered.
+func redisTrouble(err error, secure bool, refused string) error {
+	switch {
+	case errors.Is(err, errRedisSays):
+		return fmt.Errorf("%s: %w", refused, err)
+	case secure && tlsRefused(err):
+		return fmt.Errorf("it does not take our certificate, or wants one: %w: set [cache] tls_cert and tls_key, or tls-auth-clients no in Redis", err)
+	case !secure:
+		return fmt.Errorf("no answer: %w: if the port has TLS, write rediss://", err)
+	default:
+		return fmt.Errorf("no answer: %w", err)
+	}
 }

@@ -30,7 +30,8 @@ func (p *program) rejectsCommand() *cobra.Command {
 		Long: `List the joins that running servers have refused, and what to do about each. A
 server remembers its last 1,000 refusals until it ends; each of several instances
 remembers its own, so name all of them. The default is the operations endpoint
-of the configuration.`,
+of the configuration, whose certificate is trusted. For others with certificates
+of a private authority, set SSL_CERT_FILE to the authority's PEM file.`,
 		Example: `  joingate rejects
   joingate rejects --reason unknown_device --json
   joingate rejects --endpoint http://127.0.0.1:9091 --endpoint http://127.0.0.1:9092`,
@@ -109,7 +110,7 @@ func getJSON(ctx context.Context, client *http.Client, target string, into any) 
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return fmt.Errorf("no operations endpoint answers: %w: is joingate running, and is --endpoint its operations URL?", err)
+		return fmt.Errorf("no operations endpoint answers: %w: is joingate running, and is --endpoint its operations URL?", authorityHint(err))
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, mostAnswer))

@@ -11,6 +11,7 @@ import (
 	"joingate/config"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -39,6 +40,7 @@ with exit status 0.`,
 			if err != nil {
 				return err
 			}
+			s.warnOfFiles(c.Context())
 			s.announce(p.stdout)
 			return s.wait(c.Context())
 		},
@@ -63,6 +65,19 @@ func (s *server) wait(ctx context.Context) error {
 	case failed = <-s.failures:
 	}
 	return errors.Join(failed, s.close())
+}
+
+// warnOfFiles logs what joingate doctor would find about certificates and the key
+// file: a server starts with a certificate that has expired, and nobody connects.
+func (s *server) warnOfFiles(ctx context.Context) {
+	d := doctor{config: s.config, now: time.Now}
+	d.certificates(ctx)
+	d.keyFile(ctx)
+	for _, f := range d.findings {
+		if f.Result != checkedOK {
+			s.log.Warn(f.Check+": "+f.Text, zap.String("remedy", f.Remedy))
+		}
+	}
 }
 
 // announce tells where everything listens and lies.

@@ -14,6 +14,7 @@ import (
 	"joingate/tlsfile"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 )
 
 // policiesCached bounds the memory cache: 100,000 policies take about 50 MB.
@@ -66,8 +67,18 @@ func (s *server) openRedis() (*cache.Redis, error) {
 	}
 	return cache.Open(cache.Options{
 		URL: c.URL, Username: c.Username, Password: secretOf(password), TLS: certificates, Sealer: s.sealer,
-		KeyPrefix: c.KeyPrefix, Timeout: c.Timeout, Observe: observe,
+		KeyPrefix: c.KeyPrefix, Timeout: c.Timeout, Observe: observe, Report: s.tellOfRedis,
 	})
+}
+
+// tellOfRedis logs that Redis is left alone, or used again.
+func (s *server) tellOfRedis(why error) {
+	log := s.log.Named("cache")
+	if why != nil {
+		log.Warn("Redis does not answer as it should; joins go on without it, slower: joingate doctor looks at it", zap.Error(why))
+		return
+	}
+	log.Info("Redis is used again")
 }
 
 // secretOf makes no secret of an empty text: none is given then.

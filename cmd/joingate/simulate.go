@@ -9,11 +9,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"joingate/config"
 	"joingate/sim"
+	"joingate/tlsfile"
 
 	"github.com/spf13/cobra"
 )
@@ -23,6 +25,7 @@ type simulation struct {
 	options                                     sim.Options
 	devices, region, joinEUI, encoding, gateway string
 	passwordFile, nonces                        string
+	tlsCA, tlsCert, tlsKey                      string
 	firstDevNonce                               uint16
 	storm                                       stormFlags
 }
@@ -60,6 +63,7 @@ what answers. The seed of a storm is 1 unless given.`,
 	s.storm.flags(c)
 	c.MarkFlagsOneRequired("devices", "storm")
 	c.MarkFlagsMutuallyExclusive("devices", "storm")
+	c.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	return p.jsonFlag(c)
 }
 
@@ -68,6 +72,9 @@ func (s *simulation) flags(c *cobra.Command) {
 	f.StringVar(&s.options.Broker, "broker", "mqtt://127.0.0.1:1883", "`URL` of the MQTT broker")
 	f.StringVar(&s.options.Username, "username", "", "broker `USER`")
 	f.StringVar(&s.passwordFile, "password-file", "", "`FILE` with the user's password")
+	f.StringVar(&s.tlsCA, "tls-ca", "", "PEM `FILE` with the authorities that may sign the broker's certificate (default: the system's)")
+	f.StringVar(&s.tlsCert, "tls-cert", "", "PEM `FILE` with the certificate that the gateways show the broker")
+	f.StringVar(&s.tlsKey, "tls-key", "", "PEM `FILE` with the private key of --tls-cert")
 	f.StringVar(&s.devices, "devices", "", "CSV `FILE` of the devices")
 	f.IntVar(&s.options.Gateways, "gateways", 1, "how many gateways there are; 3 in a storm")
 	f.StringVar(&s.gateway, "first-gateway", sim.DefaultFirstGateway.String(), "`EUI` of the first gateway; the others follow")
@@ -91,13 +98,14 @@ func (s *simulation) flags(c *cobra.Command) {
 }
 
 func (p *program) simulate(ctx context.Context, s simulation) error {
-	var err1, err2, err3, err4 error
+	var err1, err2, err3, err4, err5 error
 	var joinEUI sim.EUI
 	s.options.FirstGateway, err1 = sim.ParseEUI(s.gateway)
 	s.options.Encoding, err2 = sim.ParseEncoding(s.encoding)
 	joinEUI, err3 = sim.ParseEUI(s.joinEUI)
 	s.options.Password, err4 = config.Secret(s.passwordFile)
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	s.options.TLS, err5 = tlsfile.NewClient(s.tlsCert, s.tlsKey, s.tlsCA, tlsfile.Options{})
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return err
 	}
 	file, err := os.Open(s.devices)
@@ -121,7 +129,10 @@ func (p *program) simulate(ctx context.Context, s simulation) error {
 	s.options.Progress = func(done, _ int) { show(done) }
 	results, err := sim.Simulate(ctx, s.options)
 	if err != nil {
-		return err
+		if !strings.HasPrefix(s.options.Broker, "mqtts:") && !strings.HasPrefix(s.options.Broker, "wss:") {
+			return err
+		}
+		return brokerHint(err, s.tlsCert != "")
 	}
 	return p.print(results, func(w io.Writer) { printResults(w, results) })
 }
@@ -174,6 +185,8 @@ func printResults(w io.Writer, results []sim.Result) {
 
 // unanswered helps whoever meets the silence that a refusal is on the air.
 const unanswered = `A refused device hears nothing: joingate rejects tells why the server was silent.
+If it knows nothing of them, no join-request came: look at the rights of the gateways'
+user at the broker (deploy/mosquitto/acl), at --prefix, and at share_group.
 For no_airtime, which is what many devices at once meet: a gateway sends one frame at a
 time, so let them begin one after the other (--rate 2), ask again (--attempts 5), give
 them more gateways, or set [join] airtime = "off" on a server that is only tried.
