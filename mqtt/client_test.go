@@ -253,6 +253,40 @@ func TestClientTrustsOnlyItsAuthority(t *testing.T) {
 	r.awaitDown(t, "certificate")
 }
 
+// A certificate, its key and the authority may be replaced while the program runs.
+func TestClientRenewsItsCertificate(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	serverTLS := &tls.Config{
+		Certificates: []tls.Certificate{ca.issue(t, "broker", x509.ExtKeyUsageServerAuth).load(t)},
+		ClientCAs:    ca.pool(),
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+	}
+	good, dir := ca.issue(t, "joingate", x509.ExtKeyUsageClientAuth), t.TempDir()
+	files := BrokerConfig{CAFile: filepath.Join(dir, "ca"), CertFile: filepath.Join(dir, "cert"), KeyFile: filepath.Join(dir, "key")}
+	put := func(file, from string) {
+		t.Helper()
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, file, string(text))
+	}
+	for _, scheme := range []string{"mqtts", "wss"} {
+		old := other.issue(t, "joingate", x509.ExtKeyUsageClientAuth)
+		put(files.CAFile, other.file)
+		put(files.CertFile, old.certFile)
+		put(files.KeyFile, old.keyFile)
+		files.URL = scheme + "://" + startMochi(t, scheme, serverTLS, nil) + "/mqtt"
+		r := runClient(t, Config{Broker: files})
+		r.awaitDown(t, "certificate")
+		put(files.CAFile, ca.file)
+		put(files.CertFile, good.certFile) // and the key does not match yet
+		put(files.KeyFile, good.keyFile)
+		r.awaitUp(t)
+		r.roundTrip(t, anUplinkTopic)
+	}
+}
+
 func TestClientPassword(t *testing.T) {
 	address := startMochi(t, "mqtt", nil, &auth.Ledger{Users: auth.Users{
 		"joingate": {Password: "sesame"},

@@ -24,6 +24,9 @@ type BrokerConfig struct {
 	// PasswordFile holds the user's password; it is read again for each
 	// connection, so that it can be changed. Empty: no password.
 	PasswordFile string
+	// The files of TLS are read again for each connection too; while they cannot be
+	// read, what was read at the start is in force.
+
 	// CAFile is a PEM file with the authorities that may sign the broker's
 	// certificate; empty: those of the system.
 	CAFile string
@@ -165,9 +168,20 @@ func (b BrokerConfig) connect(address *url.URL, o paho.ClientOptions) (net.Conn,
 	case "tcp":
 		return o.Dialer.Dial("tcp", address.Host)
 	case "ssl":
-		return tls.DialWithDialer(o.Dialer, "tcp", address.Host, o.TLSConfig)
+		return tls.DialWithDialer(o.Dialer, "tcp", address.Host, b.renewed(o.TLSConfig))
 	case "ws", "wss":
-		return paho.NewWebsocket(address.String(), o.TLSConfig, o.ConnectTimeout, o.HTTPHeaders, o.WebsocketOptions)
+		return paho.NewWebsocket(address.String(), b.renewed(o.TLSConfig), o.ConnectTimeout, o.HTTPHeaders, o.WebsocketOptions)
 	}
 	return nil, fmt.Errorf("unknown scheme %s", address.Scheme)
+}
+
+// renewed gives the TLS configuration as the files have it now: certificates are
+// renewed while the program runs. A pair that is only half replaced counts once
+// it is whole.
+func (b BrokerConfig) renewed(before *tls.Config) *tls.Config {
+	now, err := b.tlsConfig(before != nil)
+	if err != nil {
+		return before
+	}
+	return now
 }
