@@ -192,13 +192,27 @@ func (r *Redis) forget() {
 	}
 }
 
-// keep brings Redis back after outages. Before the first of them it asks Redis
-// once, so that a wrong address, password or certificate is told at the start and
-// not with the first join.
-func (r *Redis) keep(ctx context.Context) {
-	if err := r.ping(ctx, dialTimeout); err != nil && ctx.Err() == nil && r.Up() {
-		r.Report(err)
+// begin asks Redis before anything else does, so that a wrong address, password or
+// certificate is told at the start and not with the first join. It asks again
+// before it tells: a machine that has just started may be slow.
+func (r *Redis) begin(ctx context.Context) {
+	var err error
+	for range failuresToOpen {
+		if err = r.ping(ctx, dialTimeout); err == nil || !r.Up() {
+			return // without it, the breaker has told
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(r.Retry):
+		}
 	}
+	r.Report(err)
+}
+
+// keep brings Redis back after outages.
+func (r *Redis) keep(ctx context.Context) {
+	r.begin(ctx)
 	for {
 		select {
 		case <-ctx.Done():

@@ -282,6 +282,20 @@ func TestPrivateAuthority(t *testing.T) {
 	}
 }
 
+// A Redis that is not there is told of before anybody asks it.
+func TestToldAtTheStart(t *testing.T) {
+	told := make(chan error, 10)
+	openRedis(t, "redis://127.0.0.1:1", func(o *cache.Options) { o.Report = func(err error) { told <- err } })
+	select {
+	case err := <-told:
+		if err == nil || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("nobody was told")
+	}
+}
+
 // Two installations on one Redis do not meet.
 func TestKeyPrefix(t *testing.T) {
 	s := startServer(t)
