@@ -128,7 +128,9 @@ func (w *Watch) change(ctx context.Context, s sign) {
 	if err == nil {
 		return
 	}
-	w.server.Log.Error("online state of gateway is not recorded", zap.Stringer("gateway", s.gateway), zap.Bool("online", s.online), zap.Error(err))
+	if ctx.Err() == nil { // else this instance ends, and another one hears the gateway
+		w.server.Log.Error("online state of gateway is not recorded", zap.Stringer("gateway", s.gateway), zap.Bool("online", s.online), zap.Error(err))
+	}
 	if s.online {
 		delete(w.live, s.gateway)
 	} else {
