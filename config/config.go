@@ -340,7 +340,9 @@ type Keys struct {
 	KEKFile string `toml:"kek_file"`
 
 	// Command, with its arguments, that prints what the file would hold: a key
-	// vault's client, for example. It goes before kek_file. Default none.
+	// vault's client, for example. It goes before kek_file. Paths in it start where
+	// the program was started; in an environment variable it is separated by
+	// commas. Default none.
 	KEKCommand []string `toml:"kek_command"`
 }
 
