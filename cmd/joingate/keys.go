@@ -51,7 +51,10 @@ func runKeyCommand(command []string) ([]byte, error) {
 	run.Stderr, run.WaitDelay = &complaint, time.Second
 	text, err := run.Output()
 	if err != nil {
-		return nil, fmt.Errorf("key command %s: %w: %.200s", command[0], err, strings.TrimSpace(complaint.String()))
+		if said := strings.TrimSpace(complaint.String()); said != "" {
+			err = fmt.Errorf("%w: %.200s", err, said)
+		}
+		return nil, fmt.Errorf("key command %s: %w: look at [keys] kek_command, whose paths start where this program was started", command[0], err)
 	}
 	return text, nil
 }
