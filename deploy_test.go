@@ -102,6 +102,48 @@ func shipped(t *testing.T, pattern string) (files []string) {
 	return files
 }
 
+// What doc/operations.md writes for TLS everywhere loads, with TLS everywhere, and
+// is what deploy/ has for the broker.
+func TestTLSEverywhere(t *testing.T) {
+	page := string(content(t, "doc/operations.md"))
+	written := func(file string) string {
+		_, rest, found := strings.Cut(page, "cat > "+file+" <<END\n")
+		text, _, ended := strings.Cut(rest, "\nEND\n")
+		if !found || !ended {
+			t.Fatalf("doc/operations.md does not write %s", file)
+		}
+		return text
+	}
+	folder := t.TempDir()
+	file := filepath.Join(folder, "joingate.toml")
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(written("joingate.toml"), "$PWD", folder)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := load(t, file)
+	wantDoors(t, file, c)
+	for _, url := range []string{c.Record.URL, c.Cache.URL, c.MQTT.URL, c.Events.WebhookURL} {
+		if !strings.Contains(url, "sslmode=verify-full") && !strings.HasPrefix(url, "rediss:") && !strings.HasPrefix(url, "mqtts:") && !strings.HasPrefix(url, "https:") {
+			t.Errorf("%s has no TLS", url)
+		}
+	}
+	if c.API.TLSCert == "" || c.Ops.TLSCert == "" || c.Backend.TLSClientCA == "" || c.MQTT.ShareGroup == "" {
+		t.Error("a door has no TLS, or each instance hears everything")
+	}
+	for text, whole := range map[string]string{
+		written("acl"):            string(content(t, "deploy/mosquitto/acl")),
+		written("mosquitto.conf"): string(content(t, "deploy/mosquitto/mosquitto.conf")),
+	} {
+		for line := range strings.Lines(text + "\n") {
+			name, _, _ := strings.Cut(line, " ")
+			if slices.Contains([]string{"user", "topic", "pattern", "require_certificate", "use_identity_as_username"}, name) || strings.HasPrefix(name, "max_") {
+				if !strings.Contains(whole, line) {
+					t.Errorf("deploy/mosquitto does not have %q", line)
+				}
+			}
+		}
+	}
+}
+
 // load reads a configuration as joingate does, with the variables that its
 // container or unit sets.
 func load(t *testing.T, file string, environ ...string) config.Config {
