@@ -135,7 +135,10 @@ func (w *wire) publish(topic string, payload []byte) error {
 // system. The lock is held, and given back.
 func (w *wire) flush() error {
 	defer w.mu.Unlock()
-	if w.broken == nil && len(w.unsent) > maxUnsent {
+	switch {
+	case w.broken != nil:
+		w.unsent = nil // there is nobody who would send it
+	case len(w.unsent) > maxUnsent:
 		w.fail(errUnread)
 	}
 	if w.flushing {
@@ -165,11 +168,12 @@ func (w *wire) send(batch []byte) error {
 	return err
 }
 
-// fail ends the connection: after half a packet nothing else can be said on it.
+// fail ends the connection: after half a packet nothing else can be said on it. Nobody
+// waits for that, as one with TLS says goodbye first, for up to 5 s.
 func (w *wire) fail(err error) {
 	if w.broken == nil {
 		w.broken, w.unsent = err, nil
-		_ = w.Close()
+		go func() { _ = w.Close() }()
 	}
 }
 
