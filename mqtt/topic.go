@@ -70,7 +70,16 @@ func share(group string, kind eventKind) string {
 	return "$share/" + group + "/"
 }
 
+// maxPrefix is how long the topic prefix of a bridge may be, in octets. Each copy of a
+// join-request keeps it; and a topic has at most 65,535 octets (MQTT 3.1.1 section
+// 1.5.3), of which that of a command is longer than that of the uplink it answers: a
+// broker ends the connection that a longer one is published on.
+const maxPrefix = 512
+
 func checkPrefix(prefix string) error {
+	if len(prefix) > maxPrefix {
+		return fmt.Errorf("[mqtt] prefixes: one has %d octets; %d are allowed", len(prefix), maxPrefix)
+	}
 	for _, level := range strings.Split(prefix, "/") {
 		if level == "" {
 			return fmt.Errorf("[mqtt] prefixes: %q has an empty level; write it like \"a/b\"", prefix)
@@ -91,7 +100,7 @@ func parseTopic(topic string) (prefix string, gateway joinserver.EUI64, kind eve
 	rest, id := cutLast(rest)
 	prefix, root := cutLast(rest)
 	kind, known := kindOf(branch, leaf)
-	if !known || root != "gateway" || strings.HasPrefix(rest, "/") || strings.ToLower(id) != id {
+	if !known || root != "gateway" || strings.HasPrefix(rest, "/") || len(prefix) > maxPrefix || strings.ToLower(id) != id {
 		return "", gateway, 0, false
 	}
 	gateway, err := joinserver.ParseEUI64(id)

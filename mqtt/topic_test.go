@@ -8,6 +8,8 @@ import (
 	"joingate/joinserver"
 )
 
+var longestPrefix = strings.Repeat("x", maxPrefix)
+
 func TestParseTopic(t *testing.T) {
 	gateway := joinserver.EUI64{0x00, 0x16, 0xc0, 0x01, 0xf1, 0x50, 0x0a, 0x01}
 	tests := []struct {
@@ -22,6 +24,7 @@ func TestParseTopic(t *testing.T) {
 		{"eu868/gateway/0016c001f1500a01/event/up", "eu868", eventUp},
 		{"a/b/gateway/0016c001f1500a01/state/conn", "a/b", stateConn},
 		{"gateway/gateway/0016c001f1500a01/event/up", "gateway", eventUp},
+		{longestPrefix + "/gateway/0016c001f1500a01/event/up", longestPrefix, eventUp},
 
 		{"", "", 0},
 		{"up", "", 0},
@@ -36,6 +39,7 @@ func TestParseTopic(t *testing.T) {
 		{"gateway/0016c001f1500a01/event/up/x", "", 0},
 		{"/gateway/0016c001f1500a01/event/up", "", 0},
 		{"xgateway/0016c001f1500a01/event/up", "", 0},
+		{longestPrefix + "x/gateway/0016c001f1500a01/event/up", "", 0},
 	}
 	for _, test := range tests {
 		prefix, got, kind, ok := parseTopic(test.topic)
@@ -83,7 +87,7 @@ func shareUplinks(filters []string, share string) []string {
 }
 
 func TestSubscriptionsRefuse(t *testing.T) {
-	for _, prefix := range []string{"", "/", "a/", "/a", "a//b", "a/+", "#", "$SYS/a"} {
+	for _, prefix := range []string{"", "/", "a/", "/a", "a//b", "a/+", "#", "$SYS/a", longestPrefix + "x"} {
 		if _, err := subscriptions([]string{prefix}, ""); err == nil || !strings.Contains(err.Error(), "prefixes") {
 			t.Errorf("prefix %q: %v", prefix, err)
 		}
