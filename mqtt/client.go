@@ -124,7 +124,7 @@ func (c *client) connection(ctx context.Context, receive func(string, []byte, bo
 	if err := answered(ctx, connection.Connect(), 2*dialTimeout); err != nil {
 		return false, refusal(err)
 	}
-	if err := c.subscribe(ctx, connection); err != nil {
+	if err := c.subscribe(ctx, connection, c.filters); err != nil {
 		return false, err
 	}
 	c.up(&openConnection{connection, under})
@@ -140,8 +140,8 @@ func refusal(err error) error {
 	return err
 }
 
-func (c *client) subscribe(ctx context.Context, connection paho.Client) error {
-	token := connection.SubscribeMultiple(c.filters, nil)
+func (c *client) subscribe(ctx context.Context, connection paho.Client, filters map[string]byte) error {
+	token := connection.SubscribeMultiple(filters, nil)
 	if err := answered(ctx, token, c.answerTimeout); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
@@ -164,7 +164,7 @@ func (c *client) leave(ctx context.Context) {
 // comeBack takes part again in what is shared, and reports whether it does.
 func (c *client) comeBack(ctx context.Context) bool {
 	open, shared := c.open.Load(), c.shared()
-	return open != nil && (len(shared) == 0 || answered(ctx, open.SubscribeMultiple(shared, nil), c.answerTimeout) == nil)
+	return open != nil && (len(shared) == 0 || c.subscribe(ctx, open, shared) == nil)
 }
 
 // shared are the filters that other instances subscribe to with this one (MQTT 5.0,

@@ -316,6 +316,22 @@ func TestClientPassword(t *testing.T) {
 	}
 }
 
+// A broker may have changed its mind about what is shared.
+func TestComingBackMayBeRefused(t *testing.T) {
+	address := startMochi(t, "mqtt", nil, &auth.Ledger{
+		Auth: auth.AuthRules{{Allow: true}}, ACL: auth.ACLRules{{Filters: auth.Filters{"$share/#": auth.Deny}}},
+	})
+	r := runClient(t, Config{Broker: BrokerConfig{URL: "mqtt://" + address}})
+	r.awaitUp(t)
+	if !r.comeBack(t.Context()) {
+		t.Error("did not come back with nothing to share")
+	}
+	r.filters = map[string]byte{"$share/joingate/gateway/+/event/up": subscriptionQoS}
+	if r.comeBack(t.Context()) {
+		t.Error("came back although the broker refuses the subscription")
+	}
+}
+
 func TestNewClientRefuses(t *testing.T) {
 	dir := t.TempDir()
 	noPEM := filepath.Join(dir, "empty.pem")
