@@ -87,6 +87,28 @@ func TestAirtimeOfAWrongClock(t *testing.T) {
 	}
 }
 
+// A Redis that is full may have evicted what a gateway has sent, and not what it is
+// planned to send. Then a release brings back nothing, least of all for ever.
+func TestReleaseOfWhatWasEvicted(t *testing.T) {
+	s := startServer(t)
+	r := openRedis(t, s.url())
+	airtime := r.Airtime(cache.NewAirtime(time.Now))
+	one := joinserver.Transmission{
+		Gateway: gateway, Start: time.Now().Add(5 * time.Second), OnAir: time.Second, Duty: band.DutyCycle{SubBand: 1, Limit: 2 * time.Second},
+	}
+	if airtime.Book(t.Context(), []joinserver.Transmission{one}) != 0 {
+		t.Fatal("not booked")
+	}
+	sums := r.Key("air:{" + gateway.String() + "}:sums")
+	if s.do("DEL", sums) != int64(1) {
+		t.Fatal("there were no sums")
+	}
+	airtime.Release(t.Context(), one)
+	if left := s.do("HGETALL", sums); len(left.(map[any]any)) != 0 {
+		t.Errorf("%v is left", left)
+	}
+}
+
 // A Redis that was started anew does not know the script.
 func TestScriptIsGivenAgain(t *testing.T) {
 	s := startServer(t)

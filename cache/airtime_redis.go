@@ -102,10 +102,14 @@ func (a redisAirtime) Sent(ctx context.Context, t joinserver.Transmission) {
 //	sums   hash: "longest"; for each sub-band N its buckets "N:number", its "N:total"
 //	       and the "N:oldest" bucket that it may hold
 //
+// Either may be evicted without the other: what sums has forgotten is not taken out
+// of it, or there would be less than none, in a key that nobody lets expire.
+//
 // KEYS are spans and sums of each gateway. ARGV: what to do, the instance's time,
 // guard, past, ahead, kept, size of a bucket, buckets, sameClock, life (ms), the
-// most spans; then for each transmission the number of its gateway from 0, start, onAir, sub-band
-// and limit. All times are integer microseconds, which a double holds exactly.
+// most spans; then for each transmission the number of its gateway from 0, start,
+// onAir, sub-band and limit. All times are integer microseconds, which a double
+// holds exactly.
 //
 // It returns the index of what was booked from 0, or -1.
 var airtimeScript = redis.NewScript(`
@@ -197,7 +201,7 @@ for i = 12, #ARGV, 5 do
   if ARGV[1] == 'release' then
     if known and tonumber(known) + onAir > now - kept then
       redis.call('ZREM', spans, member)
-      if band ~= '-1' then charge(sums, band, tonumber(known), onAir, -1) end
+      if band ~= '-1' and redis.call('EXISTS', sums) == 1 then charge(sums, band, tonumber(known), onAir, -1) end
     end
   elseif ARGV[1] == 'sent' then
     if hasRoom and not known then enter(spans, sums, longest, member, from, onAir, band) end
