@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -43,6 +44,10 @@ func newWay(t *testing.T) (way, *trips, chan error) {
 func ask(t *trip) { t.Get(context.Background(), "k") }
 
 func TestWhoComesDuringATripGoesWithTheNext(t *testing.T) {
+	synctest.Test(t, whoComesDuringATripGoesWithTheNext)
+}
+
+func whoComesDuringATripGoesWithTheNext(t *testing.T) {
 	w, trips, _ := newWay(t)
 	results := make(chan error)
 	go func() { results <- trips.do(t.Context(), ask) }()
@@ -54,7 +59,7 @@ func TestWhoComesDuringATripGoesWithTheNext(t *testing.T) {
 		}
 	}
 	go func() { results <- trips.do(t.Context(), ask) }()
-	awaitWaiting(t, trips, more+1)
+	synctest.Wait()
 	w.end <- nil
 	sizes = append(sizes, <-w.begun)
 	w.end <- nil
@@ -68,20 +73,11 @@ func TestWhoComesDuringATripGoesWithTheNext(t *testing.T) {
 	}
 }
 
-func awaitWaiting(t *testing.T, trips *trips, n int) {
-	t.Helper()
-	for {
-		trips.mu.Lock()
-		waiting := len(trips.waiting)
-		trips.mu.Unlock()
-		if waiting == n {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
+func TestWhatWaitsBehindAFailedTripFails(t *testing.T) {
+	synctest.Test(t, whatWaitsBehindAFailedTripFails)
 }
 
-func TestWhatWaitsBehindAFailedTripFails(t *testing.T) {
+func whatWaitsBehindAFailedTripFails(t *testing.T) {
 	w, trips, reported := newWay(t)
 	var all sync.WaitGroup
 	lost := errors.New("connection lost")
@@ -94,7 +90,7 @@ func TestWhatWaitsBehindAFailedTripFails(t *testing.T) {
 	<-w.begun
 	all.Go(fail)
 	all.Go(fail)
-	awaitWaiting(t, trips, 2)
+	synctest.Wait()
 	w.end <- lost
 	all.Wait()
 	if len(reported) != 1 {
@@ -104,7 +100,9 @@ func TestWhatWaitsBehindAFailedTripFails(t *testing.T) {
 
 // A caller leaves when its context or its patience ends. What it wanted is not
 // asked for any more.
-func TestCallersLeave(t *testing.T) {
+func TestCallersLeave(t *testing.T) { synctest.Test(t, callersLeave) }
+
+func callersLeave(t *testing.T) {
 	w, trips, reported := newWay(t)
 	trips.send(ask)
 	<-w.begun
@@ -118,7 +116,7 @@ func TestCallersLeave(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	w.end <- nil
-	awaitWaiting(t, trips, 0)
+	synctest.Wait()
 	trips.send(ask)
 	if n := <-w.begun; n != 1 {
 		t.Errorf("%d commands, want only the last caller's", n)
