@@ -115,93 +115,99 @@ func (noQuotas) Forget(context.Context, string) error                           
 func (noQuotas) Once(context.Context, string, time.Duration) (bool, error)      { return false, nil }
 
 func policiesContract(t *testing.T, b backend) {
-	t.Run("remembers until told to forget", func(t *testing.T) {
-		truth := newRecord(1)
-		two := b.policies(t, truth)
-		expect(t, two[0], 1)
-		truth.set(2)
-		expect(t, two[1], 1) // a cache may lie
-		if n := truth.timesAsked(); n != 2 {
-			t.Errorf("the record was asked %d times, want 2", n)
-		}
-		two[1].Forget()
-		expect(t, two[0], 2)
-	})
-	t.Run("gives back what the record said", func(t *testing.T) {
-		two := b.policies(t, newRecord(5))
-		read(t, two[0])
-		got, err := two[1].Policy(t.Context(), device)
-		if want := policyOf(device, 5); err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%+v, %v", got, err)
-		}
-	})
-	t.Run("fresh is the truth and mends the cache", func(t *testing.T) {
-		truth := newRecord(1)
-		two := b.policies(t, truth)
-		expect(t, two[0], 1)
-		truth.set(2)
-		expect(t, two[0].Fresh(), 2)
-		cache.Settle(two[0])
-		expect(t, two[1], 2)
-	})
-	t.Run("a read from before a write does not bring the old policy back", func(t *testing.T) {
-		truth := newRecord(1)
-		two := b.policies(t, truth)
-		truth.once(func() { truth.set(2); two[1].Forget() })
-		if p, err := two[0].Policy(t.Context(), device); err != nil || p.Node.Version != 1 {
-			t.Fatalf("the racing read itself: %v, %v", p.Node.Version, err)
-		}
-		cache.Settle(two[0])
-		truth.once(func() { truth.set(3); two[1].Forget() })
-		read(t, two[0])
-		expect(t, two[0], 3)
-		expect(t, two[1], 3)
-	})
-	t.Run("a slow read does not undo a mended entry", func(t *testing.T) {
-		truth := newRecord(1)
-		two := b.policies(t, truth)
-		for range 2 { // first the policy is slow, then the gateway
-			truth.set(1)
-			two[0].Forget()
-			truth.once(func() { truth.set(2); expect(t, two[1].Fresh(), 2) }) // by a command of the operator: nobody forgets
-			_, _ = two[0].Policy(t.Context(), device)
-			truth.set(1)
-			truth.once(func() { truth.set(2); expect(t, two[1].Fresh(), 2) })
-			_, _ = two[0].Gateways(t.Context(), []joinserver.EUI64{gateway})
-			cache.Settle(two[0])
-			expect(t, two[0], 2)
-		}
-	})
+	for name, keeps := range map[string]func(*testing.T, *record, [2]cache.Policies){
+		"remembers until told to forget":                                remembers,
+		"gives back what the record said":                               givesBack,
+		"fresh is the truth and mends the cache":                        freshMends,
+		"a read from before a write does not bring the old policy back": readFromBeforeAWrite,
+		"a slow read does not undo a mended entry":                      slowRead,
+		"a fault of the record is nobody's policy":                      faultOfTheRecord,
+		"some gateways known":                                           someGatewaysKnown,
+		"hammered":                                                      func(t *testing.T, truth *record, two [2]cache.Policies) { hammer(t, truth, two, func(int) {}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			truth := newRecord(1)
+			keeps(t, truth, b.policies(t, truth))
+		})
+	}
 	t.Run("unknown and removed", func(t *testing.T) { unknownContract(t, b) })
-	t.Run("a fault of the record is nobody's policy", func(t *testing.T) {
-		truth := newRecord(1)
-		two := b.policies(t, truth)
-		truth.fail(errDown)
-		_, err1 := two[0].Policy(t.Context(), device)
-		_, err2 := two[0].Gateways(t.Context(), []joinserver.EUI64{gateway})
-		if !errors.Is(err1, errDown) || !errors.Is(err2, errDown) {
-			t.Errorf("%v, %v", err1, err2)
-		}
-		truth.fail(nil)
-		expect(t, two[0], 1)
-	})
-	t.Run("some gateways known", func(t *testing.T) {
-		truth := newRecord(1)
-		two := b.policies(t, truth)
-		read(t, two[0])
-		strange := joinserver.EUI64{9}
-		found, err := two[0].Gateways(t.Context(), []joinserver.EUI64{strange, gateway})
-		if err != nil || len(found) != 1 || found[0].EUI != gateway {
-			t.Errorf("%v, %v", found, err)
-		}
-		if none, err := two[0].Gateways(t.Context(), nil); err != nil || len(none) != 0 {
-			t.Errorf("%v, %v", none, err)
-		}
-	})
-	t.Run("hammered", func(t *testing.T) {
-		truth := newRecord(1)
-		hammer(t, truth, b.policies(t, truth), func(int) {})
-	})
+}
+
+func remembers(t *testing.T, truth *record, two [2]cache.Policies) {
+	expect(t, two[0], 1)
+	truth.set(2)
+	expect(t, two[1], 1) // a cache may lie
+	if n := truth.timesAsked(); n != 2 {
+		t.Errorf("the record was asked %d times, want 2", n)
+	}
+	two[1].Forget()
+	expect(t, two[0], 2)
+}
+
+func givesBack(t *testing.T, truth *record, two [2]cache.Policies) {
+	truth.set(5)
+	read(t, two[0])
+	got, err := two[1].Policy(t.Context(), device)
+	if want := policyOf(device, 5); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func freshMends(t *testing.T, truth *record, two [2]cache.Policies) {
+	expect(t, two[0], 1)
+	truth.set(2)
+	expect(t, two[0].Fresh(), 2)
+	cache.Settle(two[0])
+	expect(t, two[1], 2)
+}
+
+func readFromBeforeAWrite(t *testing.T, truth *record, two [2]cache.Policies) {
+	truth.once(func() { truth.set(2); two[1].Forget() })
+	if p, err := two[0].Policy(t.Context(), device); err != nil || p.Node.Version != 1 {
+		t.Fatalf("the racing read itself: %v, %v", p.Node.Version, err)
+	}
+	cache.Settle(two[0])
+	truth.once(func() { truth.set(3); two[1].Forget() })
+	read(t, two[0])
+	expect(t, two[0], 3)
+	expect(t, two[1], 3)
+}
+
+func slowRead(t *testing.T, truth *record, two [2]cache.Policies) {
+	for range 2 { // first the policy is slow, then the gateway
+		truth.set(1)
+		two[0].Forget()
+		truth.once(func() { truth.set(2); expect(t, two[1].Fresh(), 2) }) // by a command of the operator: nobody forgets
+		_, _ = two[0].Policy(t.Context(), device)
+		truth.set(1)
+		truth.once(func() { truth.set(2); expect(t, two[1].Fresh(), 2) })
+		_, _ = two[0].Gateways(t.Context(), []joinserver.EUI64{gateway})
+		cache.Settle(two[0])
+		expect(t, two[0], 2)
+	}
+}
+
+func faultOfTheRecord(t *testing.T, truth *record, two [2]cache.Policies) {
+	truth.fail(errDown)
+	_, err1 := two[0].Policy(t.Context(), device)
+	_, err2 := two[0].Gateways(t.Context(), []joinserver.EUI64{gateway})
+	if !errors.Is(err1, errDown) || !errors.Is(err2, errDown) {
+		t.Errorf("%v, %v", err1, err2)
+	}
+	truth.fail(nil)
+	expect(t, two[0], 1)
+}
+
+func someGatewaysKnown(t *testing.T, _ *record, two [2]cache.Policies) {
+	read(t, two[0])
+	strange := joinserver.EUI64{9}
+	found, err := two[0].Gateways(t.Context(), []joinserver.EUI64{strange, gateway})
+	if err != nil || len(found) != 1 || found[0].EUI != gateway {
+		t.Errorf("%v, %v", found, err)
+	}
+	if none, err := two[0].Gateways(t.Context(), nil); err != nil || len(none) != 0 {
+		t.Errorf("%v, %v", none, err)
+	}
 }
 
 func unknownContract(t *testing.T, b backend) {
@@ -271,87 +277,94 @@ func hammer(t *testing.T, truth *record, two [2]cache.Policies, disturb func(rou
 }
 
 func quotasContract(t *testing.T, b backend) {
-	take := func(q cache.Quotas, key string, n int, window time.Duration) bool {
-		t.Helper()
-		ok, err := q.Take(t.Context(), key, n, window)
-		if err != nil {
+	for name, keeps := range map[string]func(*testing.T, [2]cache.Quotas){
+		"exact under concurrency":             exactQuotas,
+		"full counts nothing, keys are apart": fullQuotas,
+		"once":                                onceQuotas,
+		"what was counted can be taken back":  takenBack,
+		"the window slides":                   slidingWindow,
+	} {
+		t.Run(name, func(t *testing.T) { keeps(t, b.quotas(t)) })
+	}
+}
+
+func take(t *testing.T, q cache.Quotas, key string, n int, window time.Duration) bool {
+	t.Helper()
+	ok, err := q.Take(t.Context(), key, n, window)
+	if err != nil {
+		t.Error(err)
+	}
+	return ok
+}
+
+func exactQuotas(t *testing.T, two [2]cache.Quotas) {
+	var taken atomic.Int64
+	var all sync.WaitGroup
+	for i := range 40 {
+		all.Go(func() {
+			for range 5 {
+				if take(t, two[i%2], "k", 7, time.Hour) {
+					taken.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if taken.Load() != 7 {
+		t.Errorf("%d were taken, want 7", taken.Load())
+	}
+}
+
+func fullQuotas(t *testing.T, two [2]cache.Quotas) {
+	for range 3 {
+		if full, err := two[0].Full(t.Context(), "full", 1, time.Hour); full || err != nil {
+			t.Fatal(full, err)
+		}
+	}
+	if !take(t, two[0], "full", 1, time.Hour) {
+		t.Error("the first was refused")
+	}
+	if full, err := two[1].Full(t.Context(), "full", 1, time.Hour); !full || err != nil {
+		t.Error(full, err)
+	}
+	long := string(bytes.Repeat([]byte("x"), 1000))
+	if !take(t, two[0], "other", 1, time.Hour) || !take(t, two[0], long, 1, time.Hour) || take(t, two[1], long, 1, time.Hour) {
+		t.Error("keys are mixed up")
+	}
+}
+
+// onceQuotas also takes under the same key, which is another one.
+func onceQuotas(t *testing.T, two [2]cache.Quotas) {
+	first, err1 := two[0].Once(t.Context(), "nonce", time.Hour)
+	again, err2 := two[1].Once(t.Context(), "nonce", time.Hour)
+	if !first || again || err1 != nil || err2 != nil {
+		t.Error(first, again, err1, err2)
+	}
+	if !take(t, two[0], "nonce", 1, time.Hour) {
+		t.Error("a nonce that was seen counts as an event")
+	}
+}
+
+func takenBack(t *testing.T, two [2]cache.Quotas) {
+	for range 2 { // the newest goes, so there is room for one
+		for i := range 4 {
+			if taken := take(t, two[i%2], "back", 3, time.Hour); taken != (i < 3) {
+				t.Fatalf("number %d was taken: %v", i, taken)
+			}
+		}
+		if err := two[1].Release(t.Context(), "back"); err != nil || !take(t, two[0], "back", 3, time.Hour) || take(t, two[1], "back", 3, time.Hour) {
+			t.Errorf("after the release of one there is not room for one: %v", err)
+		}
+		if err := two[1].Forget(t.Context(), "back"); err != nil {
 			t.Error(err)
 		}
-		return ok
 	}
-	t.Run("exact under concurrency", func(t *testing.T) {
-		two := b.quotas(t)
-		var taken atomic.Int64
-		var all sync.WaitGroup
-		for i := range 40 {
-			all.Go(func() {
-				for range 5 {
-					if take(two[i%2], "k", 7, time.Hour) {
-						taken.Add(1)
-					}
-				}
-			})
-		}
-		all.Wait()
-		if taken.Load() != 7 {
-			t.Errorf("%d were taken, want 7", taken.Load())
-		}
-	})
-	t.Run("full counts nothing, keys are apart", func(t *testing.T) {
-		two := b.quotas(t)
-		for range 3 {
-			if full, err := two[0].Full(t.Context(), "k", 1, time.Hour); full || err != nil {
-				t.Fatal(full, err)
-			}
-		}
-		if !take(two[0], "k", 1, time.Hour) {
-			t.Error("the first was refused")
-		}
-		if full, err := two[1].Full(t.Context(), "k", 1, time.Hour); !full || err != nil {
-			t.Error(full, err)
-		}
-		long := string(bytes.Repeat([]byte("x"), 1000))
-		if !take(two[0], "other", 1, time.Hour) || !take(two[0], long, 1, time.Hour) || take(two[1], long, 1, time.Hour) {
-			t.Error("keys are mixed up")
-		}
-	})
-	t.Run("once", func(t *testing.T) {
-		two := b.quotas(t)
-		first, err1 := two[0].Once(t.Context(), "nonce", time.Hour)
-		again, err2 := two[1].Once(t.Context(), "nonce", time.Hour)
-		if !first || again || err1 != nil || err2 != nil {
-			t.Error(first, again, err1, err2)
-		}
-	})
-	t.Run("what was counted can be taken back", func(t *testing.T) {
-		two := b.quotas(t)
-		for range 2 { // the newest goes, so there is room for one
-			for i := range 4 {
-				if taken := take(two[i%2], "k", 3, time.Hour); taken != (i < 3) {
-					t.Fatalf("number %d was taken: %v", i, taken)
-				}
-			}
-			if err := two[1].Release(t.Context(), "k"); err != nil || !take(two[0], "k", 3, time.Hour) || take(two[1], "k", 3, time.Hour) {
-				t.Errorf("after the release of one there is not room for one: %v", err)
-			}
-			if err := two[1].Forget(t.Context(), "k"); err != nil {
-				t.Error(err)
-			}
-		}
-		if err1, err2 := two[0].Release(t.Context(), "never"), two[0].Forget(t.Context(), "never"); err1 != nil || err2 != nil {
-			t.Error(err1, err2)
-		}
-		if !take(two[1], "never", 1, time.Hour) || take(two[0], "never", 1, time.Hour) {
-			t.Error("the release of nothing counts")
-		}
-	})
-	t.Run("once and take do not share keys", func(t *testing.T) {
-		two := b.quotas(t)
-		if first, err := two[0].Once(t.Context(), "k", time.Hour); !first || err != nil || !take(two[0], "k", 1, time.Hour) {
-			t.Error(first, err)
-		}
-	})
-	t.Run("the window slides", func(t *testing.T) { slidingWindow(t, b.quotas(t)) })
+	if err1, err2 := two[0].Release(t.Context(), "never"), two[0].Forget(t.Context(), "never"); err1 != nil || err2 != nil {
+		t.Error(err1, err2)
+	}
+	if !take(t, two[1], "never", 1, time.Hour) || take(t, two[0], "never", 1, time.Hour) {
+		t.Error("the release of nothing counts")
+	}
 }
 
 // slidingWindow looks at what was granted, and when: no n+1 events lie within one
