@@ -77,10 +77,13 @@ func fellowBenches(t *testing.T, n int, copies Copies) []*testBench {
 	return all
 }
 
-// overhear has a gateway's copy arrive as its bridge publishes it.
+// overhear has a gateway's copy arrive as its bridge publishes it. The payload is only
+// lent: what comes next is read into its place.
 func (b *testBench) overhear(t testing.TB, c uplinkCopy) {
 	t.Helper()
-	b.receive(uplinkTopic(c.prefix, c.topic), encodeUplink(c), false)
+	payload := encodeUplink(c)
+	b.receive(uplinkTopic(c.prefix, c.topic), payload, false)
+	clear(payload)
 }
 
 // endWindows lets the windows of all instances pass.
