@@ -61,6 +61,10 @@ const (
 	// poll is how long an event may lie there that nobody was notified of, because
 	// another instance wrote it and died.
 	poll = 30 * time.Second
+	// linger is the pause after a round that delivered less than a batch. To take
+	// events off the outbox writes to the disk that the joins write to: without the
+	// pause a sink that is quick would cost nearly as many transactions as joins.
+	linger = 50 * time.Millisecond
 	// turnPoll is how often an instance asks whether it is its turn.
 	turnPoll = 2 * time.Second
 	// The pause after a round that delivered nothing doubles from the shortest to

@@ -217,6 +217,24 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// However quick the sink is, events that come one by one leave the outbox together;
+// when many wait, there is no pause.
+func TestFewEventsLinger(t *testing.T) {
+	for _, lanes := range []int{0, 1} {
+		g := newRig(lanes)
+		g.box.add(1)
+		if long := g.step(t); long != linger {
+			t.Errorf("%d lanes: pause %s after one event, want %s", lanes, long, linger)
+		}
+		for range 2 * batch {
+			g.box.add(1)
+		}
+		if long := g.step(t); long != 0 {
+			t.Errorf("%d lanes: pause %s while events wait", lanes, long)
+		}
+	}
+}
+
 // A sink that takes all at once gets them in one call.
 func TestOneLane(t *testing.T) {
 	g := newRig(0)

@@ -47,8 +47,10 @@ func (r *runner) step(ctx context.Context) (long time.Duration, early <-chan str
 	switch {
 	case round.Failures > 0:
 		return doubled(shortestPause, longestPause, round.Failures), nil
-	case lanes > 0:
+	case round.Delivered >= batch:
 		return 0, nil
+	case lanes > 0:
+		return linger, nil
 	default:
 		return r.untilNext(), r.Outbox.Notify()
 	}
