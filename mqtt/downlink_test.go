@@ -52,9 +52,13 @@ func TestWindowsThatCanBeReached(t *testing.T) {
 	}
 }
 
-// commandSent decodes a v4 protobuf command.
+// commandSent decodes a v4 protobuf command. None may come twice or late, as it does
+// with QoS 1.
 func commandSent(t testing.TB, m published) (c downlinkCommand) {
 	t.Helper()
+	if m.qos != 0 {
+		t.Errorf("command on %s was published with QoS %d", m.topic, m.qos)
+	}
 	c, err := decodeDownlink(m.payload)
 	if err != nil {
 		t.Fatalf("command on %s: %v", m.topic, err)

@@ -175,6 +175,20 @@ func TestMissedBookingIsTakenBack(t *testing.T) {
 	b.wantOutcome(t, outcomeUnsent, 1)
 }
 
+// A gateway that cannot be asked keeps no booking.
+func TestBookingOfAGatewayWithoutContextIsTakenBack(t *testing.T) {
+	ledger := newFakeLedger()
+	b := newBench(t, func(c *Config) { c.Airtime = ledger })
+	s := plannedSending(ledger, 2, false)
+	s.copies[0].Context = nil
+	if err := b.transmitter.send(s); err != nil {
+		t.Fatal(err)
+	}
+	if got := ledger.told(); got != "release A5s, book B5s" {
+		t.Errorf("the ledger was told %q", got)
+	}
+}
+
 // Silence keeps the booking: the gateway may have sent.
 func TestSilenceKeepsTheBooking(t *testing.T) {
 	ledger := newFakeLedger()
