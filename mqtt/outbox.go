@@ -115,19 +115,23 @@ func (c *courier) carry(ctx context.Context) (int, error) {
 	return len(events), failure
 }
 
-// publish hands all events over, then waits for the broker to take each. Events of
-// one device stay in their order: they are published in it, on one connection.
+// publish hands the events over, then waits for the broker to take each. Events of
+// one device stay in their order: they are published in it, and after one that is
+// lost with its connection none follows on the next.
 func (c *courier) publish(events []joinserver.OutboxEvent) (acknowledged int, err error) {
-	receipts := make([]receipt, len(events))
+	receipts := make([]receipt, 0, len(events))
 	for i, e := range events {
-		receipts[i] = c.broker.publish(eventTopic(e.Account, e.DevEUI.String(), "join"), 1, e.Payload)
+		if i > 0 && receipts[i-1].Error() != nil {
+			break
+		}
+		receipts = append(receipts, c.broker.publish(eventTopic(e.Account, e.DevEUI.String(), "join"), 1, e.Payload))
 	}
 	for i, r := range receipts {
 		if err := wait(r, outboxTimeout); err != nil {
 			return i, fmt.Errorf("publish join event %s-%d: %w", events[i].DevEUI, events[i].JoinNonce, err)
 		}
 	}
-	return len(events), nil
+	return len(receipts), nil
 }
 
 // pause is the courier's own.

@@ -18,7 +18,8 @@ type receipt interface {
 	// WaitTimeout reports whether the message got that far within the time, or
 	// failed to.
 	WaitTimeout(time.Duration) bool
-	// Error is the reason of the failure, once WaitTimeout has reported true.
+	// Error is the reason of the failure; nil: there is none so far, and there will be
+	// none once WaitTimeout has reported true.
 	Error() error
 }
 
