@@ -304,6 +304,28 @@ func TestFloodOfOneAccountSilencesNobodyElse(t *testing.T) {
 	}
 }
 
+// What is only remembered keeps the frame, and not what its answer took.
+func TestFramesThatAreDoneWithAreSmall(t *testing.T) {
+	b := newBench(t)
+	b.handler.answer = func(r joinserver.JoinRequest, copies []joinserver.Reception) (joinserver.Downlink, error) {
+		if r.DevNonce == 2 {
+			return joinserver.Downlink{}, &joinserver.Rejection{Reason: joinserver.BadMIC}
+		}
+		return acceptThroughAll(r, copies)
+	}
+	b.hear(joinRequest(1), gatewayA, 7)
+	b.hear(joinRequest(2), gatewayA, 7)
+	b.pass(t, time.Second)
+	if n := len(b.pipeline.collector.frames); n != 2 {
+		t.Fatalf("%d frames are remembered, want 2", n)
+	}
+	for _, f := range b.pipeline.collector.frames {
+		if f.attempt != nil || f.copies != nil {
+			t.Errorf("frame %x keeps %d copies; its attempt: %t", f.phyPayload, len(f.copies), f.attempt != nil)
+		}
+	}
+}
+
 func TestFullCollectorRefusesAsOverloaded(t *testing.T) {
 	b := newBench(t)
 	b.pipeline.collector.limit = 1

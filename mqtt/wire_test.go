@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -181,6 +182,18 @@ func TestWireThatIsStuckIsGivenUp(t *testing.T) {
 	<-c.closed
 	if err := <-first; !errors.Is(err, errUnread) {
 		t.Errorf("error %v of the first message", err)
+	}
+}
+
+// A write ends when the network's time is up, and with it the connection.
+func TestWireIsNotPatientForEver(t *testing.T) {
+	near, far := net.Pipe() // nobody reads
+	w := newWire(near, time.Millisecond, nil)
+	if err := w.publish("a", nil); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the connection is open: %v", err)
 	}
 }
 
