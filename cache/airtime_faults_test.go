@@ -109,6 +109,20 @@ func TestReleaseOfWhatWasEvicted(t *testing.T) {
 	}
 }
 
+// What gateways say of themselves does not fill Redis.
+func TestAirtimeInRedisIsBounded(t *testing.T) {
+	s := startServer(t)
+	r := openRedis(t, s.url())
+	airtime := r.Airtime(cache.NewAirtime(time.Now))
+	from := time.Now().Add(5 * time.Second)
+	for i := range cache.MaxSpans + 10 {
+		airtime.Sent(t.Context(), joinserver.Transmission{Gateway: gateway, Start: from.Add(time.Duration(i) * time.Millisecond), OnAir: time.Second})
+	}
+	if n := s.do("ZCARD", r.Key("air:{"+gateway.String()+"}:spans")); n != int64(cache.MaxSpans) {
+		t.Errorf("%v transmissions are kept, want %d", n, cache.MaxSpans)
+	}
+}
+
 // A Redis that was started anew does not know the script.
 func TestScriptIsGivenAgain(t *testing.T) {
 	s := startServer(t)

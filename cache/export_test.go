@@ -9,6 +9,9 @@ import (
 	"joingate/joinserver"
 )
 
+// MaxSpans bounds the transmissions of a gateway.
+const MaxSpans = maxSpans
+
 // Settle waits until everything has been stored that was read before.
 func Settle(p Policies) {
 	if r, ok := p.(redisPolicies); ok {

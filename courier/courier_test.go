@@ -322,6 +322,20 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// What the sink has taken leaves the outbox also when the courier is to stop
+// meanwhile; else it would come again with each restart.
+func TestStopDuringADelivery(t *testing.T) {
+	for _, lanes := range []int{0, 2} {
+		g := newRig(lanes)
+		g.box.add(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		g.sink.fail = func(joinserver.OutboxEvent) error { cancel(); return nil }
+		if g.runner.step(ctx); g.box.left() != 0 {
+			t.Errorf("%d lanes: %d events are left", lanes, g.box.left())
+		}
+	}
+}
+
 // Of several instances only the one delivers whose turn it is.
 func TestTurns(t *testing.T) {
 	g := newRig(1)

@@ -59,9 +59,12 @@ func (b *box) Pending(_ context.Context, limit int) ([]joinserver.OutboxEvent, e
 	return slices.Clone(b.events[:min(limit, len(b.events))]), nil
 }
 
-func (b *box) Delivered(_ context.Context, gone []joinserver.OutboxEvent) error {
+func (b *box) Delivered(ctx context.Context, gone []joinserver.OutboxEvent) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if b.unkept > 0 {
 		b.unkept--
 		return errBroken
