@@ -167,12 +167,21 @@ func AddKEK(path string) (added bool, err error) {
 }
 
 // DropOldKEKs leaves in a key file the key that seals, and tells how many it took
-// out. What is still sealed under one of those can never be opened again.
-func DropOldKEKs(path string) (dropped int, err error) {
+// out. What is still sealed under one of those can never be opened again: sealing is
+// the key that all is known to be sealed under. Where it is not the first of the
+// file any more, another rotation has begun, and all keys stay.
+func DropOldKEKs(path string, sealing []byte) (dropped int, err error) {
+	moved := false
 	err = replaceKEKs(path, func(keks [][]byte) [][]byte {
+		if moved = !slices.Equal(keks[0], sealing); moved {
+			return keks
+		}
 		dropped = len(keks) - 1
 		return keks[:1]
 	})
+	if err == nil && moved {
+		err = fmt.Errorf("key file %s has got another new key meanwhile, and what is on record still needs the older ones: run joingate keys rotate once more", path)
+	}
 	return dropped, err
 }
 

@@ -74,7 +74,7 @@ func TestSealerLearns(t *testing.T) {
 	if got, err := running.Open(before, "p"); err != nil || string(got) != "before" {
 		t.Errorf("the older key is forgotten: %q, %v", got, err)
 	}
-	if n := must[int](t)(keyring.DropOldKEKs(path)); n != 1 {
+	if n := must[int](t)(keyring.DropOldKEKs(path, firstKEK(t, path))); n != 1 {
 		t.Errorf("%d keys were taken out, not 1", n)
 	}
 	onlyNew := must[*keyring.Sealer](t)(keyring.OpenSealer(keyring.KEKFile(path, false)))
@@ -181,10 +181,10 @@ func TestReplacingKEKs(t *testing.T) {
 	if info, err := os.Lstat(path); err != nil || info.Mode() != 0o600 { // a file still, not the link's target moved
 		t.Errorf("key file has mode %v, %v", info.Mode(), err)
 	}
-	if n := must[int](t)(keyring.DropOldKEKs(link)); n != 1 {
+	if n := must[int](t)(keyring.DropOldKEKs(link, firstKEK(t, link))); n != 1 {
 		t.Errorf("%d keys taken out", n)
 	}
-	if n := must[int](t)(keyring.DropOldKEKs(link)); n != 0 {
+	if n := must[int](t)(keyring.DropOldKEKs(link, firstKEK(t, link))); n != 0 {
 		t.Errorf("%d keys taken out of one", n)
 	}
 	if got := must[[]byte](t)(keyring.LoadKEK(path, false)); !bytes.Equal(got, keks[0]) {
@@ -228,6 +228,29 @@ func TestKEKText(t *testing.T) {
 	shut := errors.New("vault is shut")
 	if _, err := keyring.KEKText("vault", func() ([]byte, error) { return nil, shut })(); !errors.Is(err, shut) {
 		t.Errorf("error: %v", err)
+	}
+}
+
+func firstKEK(t testing.TB, path string) []byte {
+	t.Helper()
+	return must[[]byte](t)(keyring.LoadKEK(path, false))
+}
+
+// A rotation that is late takes out nothing that a later one needs: the record is
+// still sealed under the key that is the second now.
+func TestLateRotationDropsNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kek")
+	must[[]byte](t)(keyring.LoadKEK(path, true))
+	must[bool](t)(keyring.AddKEK(path))
+	sealing := firstKEK(t, path)
+	must[int](t)(keyring.DropOldKEKs(path, sealing)) // of another program that rotates
+	must[bool](t)(keyring.AddKEK(path))              // of a third, which has sealed nothing yet
+	if n, err := keyring.DropOldKEKs(path, sealing); n != 0 || err == nil || !strings.Contains(err.Error(), "keys rotate") {
+		t.Errorf("%d keys taken out, %v", n, err)
+	}
+	keks := must[[][]byte](t)(keyring.KEKFile(path, false)())
+	if len(keks) != 2 || !bytes.Equal(keks[1], sealing) {
+		t.Error("the key that the record is sealed under is gone")
 	}
 }
 

@@ -27,6 +27,12 @@ func (k keyFile) sealer(t testing.TB) *keyring.Sealer {
 	return must[*keyring.Sealer](t)(keyring.OpenSealer(keyring.KEKFile(k.path, true)))
 }
 
+// dropOld leaves the key that seals.
+func (k keyFile) dropOld(t testing.TB) {
+	t.Helper()
+	must[int](t)(keyring.DropOldKEKs(k.path, must[[]byte](t)(keyring.LoadKEK(k.path, false))))
+}
+
 var rotating = joinserver.Write{Action: "keys rotate", At: noon}
 
 // newSealedWorld is a record with something sealed in every table that has it, and
@@ -96,7 +102,7 @@ func TestRotate(t *testing.T) {
 		}
 		must[joinserver.Grant](t)(other.Commit(ctx, before)) // the policy has not moved
 		w.mustOpen(t, other, "LTAI1", nodes)
-		must[int](t)(keyring.DropOldKEKs(file.path))
+		file.dropOld(t)
 		w.addSecrets(t, other, "LTAI2") // by a program that started with the old key
 		o := w.store.options
 		o.Sealer = file.sealer(t) // the new key alone
@@ -116,7 +122,7 @@ func TestSealingDuringRotation(t *testing.T) {
 		w, other, file := newSealedWorld(t, e, 3)
 		must[bool](t)(keyring.AddKEK(file.path))
 		check(t, w.r.Rotate(context.Background(), rotating, func(int, int) {}))
-		must[int](t)(keyring.DropOldKEKs(file.path))
+		file.dropOld(t)
 		w.addSecrets(t, other, "LTAI2")
 		w.importNodes(t, other, band.MAC1_0_4, 3, 6)
 		o := w.store.options
@@ -142,7 +148,7 @@ func TestRotationGoesOn(t *testing.T) {
 			t.Error("a second rotation has begun before the first has ended")
 		}
 		check(t, w.r.Rotate(context.Background(), rotating, func(int, int) {}))
-		must[int](t)(keyring.DropOldKEKs(file.path))
+		file.dropOld(t)
 		o := w.store.options
 		o.Sealer = file.sealer(t)
 		w.mustOpen(t, open(t, o), "LTAI1", nodes)

@@ -142,16 +142,22 @@ func (p *program) reseal(ctx context.Context, c config.Config) error {
 	return nil
 }
 
-// dropKeys takes the older keys out, once nothing needs them: it reseals first.
+// dropKeys takes the older keys out, once nothing needs them: it reseals first. A key
+// that is no more the first never becomes it again, so that the one which is the
+// first before and after is the one that all was sealed under.
 func (p *program) dropKeys(ctx context.Context, c config.Config) error {
 	path, err := kekFileOf(c)
+	if err != nil {
+		return err
+	}
+	sealing, err := keyring.LoadKEK(path, false)
 	if err != nil {
 		return err
 	}
 	if err := p.reseal(ctx, c); err != nil {
 		return err
 	}
-	dropped, err := keyring.DropOldKEKs(path)
+	dropped, err := keyring.DropOldKEKs(path, sealing)
 	if err == nil {
 		fmt.Fprintf(p.stdout, "%d older keys are taken out of %s\n", dropped, path)
 	}
