@@ -75,6 +75,7 @@ type call struct {
 	params
 	account joinserver.Account
 	now     time.Time
+	write   joinserver.Write // of an action that writes
 }
 
 // The resources of RAM (help.aliyun.com document 112387; those of gateway reports

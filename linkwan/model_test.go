@@ -217,7 +217,7 @@ func (w *world) try(key, name string, pairs []string) (data, code string) {
 		return "", err.Error()
 	}
 	c := call{Server: w.server, params: given, account: w.record.state.accounts[w.record.state.keys[key].Account], now: w.clock.now()}
-	answer, err := w.server.update(context.Background(), c, act, joinserver.Write{})
+	answer, err := w.server.update(context.Background(), c, act)
 	var refusal *APIError
 	if errors.As(err, &refusal) {
 		return "", refusal.Code

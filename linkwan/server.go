@@ -42,9 +42,8 @@ type Config struct {
 	// compares versions.
 	Forget func(ctx context.Context, changed []joinserver.Change)
 	// ConfirmSession notes that the device uses the session. ErrNotFound: it is not
-	// live, or not the account's. Nil, or no Sessions: there is no action
-	// ConfirmNodeSession.
-	ConfirmSession func(ctx context.Context, account joinserver.AccountID, device joinserver.EUI64, joinNonce uint32) error
+	// live. ErrNonceUsed. Nil, or no Sessions: there is no action ConfirmNodeSession.
+	ConfirmSession func(ctx context.Context, w joinserver.Write, device joinserver.EUI64, joinNonce uint32) error
 	Sessions       joinserver.Sessions
 	Now            func() time.Time
 	Log            *zap.Logger // gets one line per call
@@ -139,16 +138,17 @@ func (s *Server) call(ctx context.Context, req request, who caller, act action, 
 	if err := act.admit(who, req.action, given); err != nil {
 		return nil, err
 	}
-	c := call{Server: s, account: who.account, params: given, now: s.Now()}
+	now := s.Now()
+	c := call{Server: s, account: who.account, params: given, now: now, write: joinserver.Write{
+		Account: who.account.ID, User: who.key.User, AccessKeyID: who.key.ID, From: req.from,
+		Action: req.action, RequestID: id, Nonce: req.credential.nonce, At: now,
+	}}
 	return s.guarded(ctx, act, c, req.from, func() (any, error) {
 		switch {
 		case act.direct != nil:
 			return act.direct(ctx, c)
 		case act.writes():
-			return s.update(ctx, c, act, joinserver.Write{
-				Account: who.account.ID, User: who.key.User, AccessKeyID: who.key.ID, From: req.from,
-				Action: req.action, RequestID: id, Nonce: req.credential.nonce, At: c.now,
-			})
+			return s.update(ctx, c, act)
 		}
 		return s.view(ctx, c, act)
 	})
@@ -198,9 +198,9 @@ func (s *Server) view(ctx context.Context, c call, act action) (data any, err er
 	return data, err
 }
 
-func (s *Server) update(ctx context.Context, c call, act action, w joinserver.Write) (data any, err error) {
+func (s *Server) update(ctx context.Context, c call, act action) (data any, err error) {
 	var changed []joinserver.Change
-	err = s.Record.Update(ctx, w, func(tx Tx) error {
+	err = s.Record.Update(ctx, c.write, func(tx Tx) error {
 		audited := &auditedTx{Tx: tx}
 		data, err = act.runSafely(c, audited)
 		changed = audited.changed

@@ -42,8 +42,8 @@ func confirmNodeSession(ctx context.Context, c call) (any, error) {
 	}
 	for _, s := range live {
 		if c.names(s) {
-			err := c.ConfirmSession(ctx, c.account.ID, device.DevEUI, s.JoinNonce)
-			return nil, asFailure(err, joinserver.ErrNotFound, "NonExistent")
+			err := c.ConfirmSession(ctx, c.write, device.DevEUI, s.JoinNonce)
+			return nil, asFailure(asFailure(err, joinserver.ErrNotFound, "NonExistent"), joinserver.ErrNonceUsed, "SignatureNonceUsed")
 		}
 	}
 	return nil, fail("NonExistent")

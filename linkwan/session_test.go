@@ -8,10 +8,12 @@ import (
 	"joingate/joinserver"
 )
 
-// fakeSessions are the live sessions of nodes, and whose word confirmed which.
+// fakeSessions are the live sessions of nodes, and which were confirmed, the last by
+// whose word.
 type fakeSessions struct {
 	live      map[joinserver.EUI64][]joinserver.Session
 	confirmed []uint32
+	by        joinserver.Write
 	fault     error
 }
 
@@ -19,8 +21,8 @@ func (s *fakeSessions) Sessions(_ context.Context, device joinserver.EUI64) ([]j
 	return s.live[device], s.fault
 }
 
-func (s *fakeSessions) confirm(_ context.Context, account joinserver.AccountID, device joinserver.EUI64, joinNonce uint32) error {
-	if account != alice || device != mustEUI(devEUI) {
+func (s *fakeSessions) confirm(_ context.Context, by joinserver.Write, device joinserver.EUI64, joinNonce uint32) error {
+	if s.by = by; by.Account != alice || device != mustEUI(devEUI) {
 		return joinserver.ErrNotFound
 	}
 	s.confirmed = append(s.confirmed, joinNonce)
@@ -70,15 +72,21 @@ func TestConfirmNodeSession(t *testing.T) {
 			t.Errorf("%v confirmed %v", c.params, got)
 		}
 	}
+	if by := w.sessions.by; by.AccessKeyID == "" || by.From == "" || by.Action != "ConfirmNodeSession" || by.RequestID == "" || by.Nonce == "" || by.At.IsZero() {
+		t.Errorf("confirmed by the word of %+v", by)
+	}
 }
 
 func TestConfirmNodeSessionWithoutSessions(t *testing.T) {
 	w := newWorld(t)
 	sample := joined(w)
-	w.server.ConfirmSession = func(context.Context, joinserver.AccountID, joinserver.EUI64, uint32) error {
-		return joinserver.ErrNotFound // it was replaced a moment ago
+	for code, fault := range map[string]error{
+		"NonExistent":        joinserver.ErrNotFound, // it was replaced a moment ago
+		"SignatureNonceUsed": joinserver.ErrNonceUsed,
+	} {
+		w.server.ConfirmSession = func(context.Context, joinserver.Write, joinserver.EUI64, uint32) error { return fault }
+		w.fails(code, "alice", "ConfirmNodeSession", sample...)
 	}
-	w.fails("NonExistent", "alice", "ConfirmNodeSession", sample...)
 	w.sessions.fault = errors.New("the database is away")
 	w.fails("InternalError", "alice", "ConfirmNodeSession", sample...)
 	w.server.ConfirmSession = nil

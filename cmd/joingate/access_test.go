@@ -74,22 +74,29 @@ func TestUsersKeysAndAudit(t *testing.T) {
 	second.refused("InvalidAccessKeyId.Inactive", "GetOwnedJoinPermission", "JoinPermissionId="+permission)
 	c.call("GetOwnedJoinPermission", "JoinPermissionId="+permission)
 
+	change := d.audited(second, "UpdateOwnedLocalJoinPermission").Changes[0]
+	if change.ID != permission || !strings.Contains(string(change.New), "7") || string(change.Old) == string(change.New) {
+		t.Errorf("the audit does not say what changed: %s -> %s", change.Old, change.New)
+	}
+}
+
+// audited gives the line of a client's call of an action, which says who made it,
+// from where, and its RequestId.
+func (d *daemon) audited(c client, action string) auditRow {
+	d.t.Helper()
 	var lines []auditRow
-	check(t, json.Unmarshal([]byte(d.run("audit", "--json")), &lines))
+	check(d.t, json.Unmarshal([]byte(d.run("audit", "--json")), &lines))
 	for _, line := range lines {
-		if line.Action != "UpdateOwnedLocalJoinPermission" {
+		if line.Action != action {
 			continue
 		}
-		change := line.Changes[0]
-		if line.AccessKeyID != second.AccessKeyID || line.AccountID != c.AccountID || line.RequestID == "" || line.From != "127.0.0.1" {
-			t.Errorf("the audit does not say who and from where: %+v", line)
+		if line.AccessKeyID != c.AccessKeyID || line.AccountID != c.AccountID || line.RequestID == "" || line.From != "127.0.0.1" {
+			d.t.Errorf("the audit does not say who and from where: %+v", line)
 		}
-		if change.ID != permission || !strings.Contains(string(change.New), "7") || string(change.Old) == string(change.New) {
-			t.Errorf("the audit does not say what changed: %s -> %s", change.Old, change.New)
-		}
-		return
+		return line
 	}
-	t.Errorf("the audit has no line of the update, but %d others", len(lines))
+	d.t.Fatalf("the audit has no line of %s, but %d others", action, len(lines))
+	return auditRow{}
 }
 
 func TestMistakesWithUsersAndKeys(t *testing.T) {

@@ -88,9 +88,16 @@ func TestSessions(t *testing.T) {
 	if len(rows) != 2 || rows[0].JoinNonce != 2 || rows[0].Confirmed {
 		t.Fatalf("after two joins: %+v", rows)
 	}
+	c.call("ConfirmNodeSession", "DevEui="+eui, "JoinNonce=1") // the device has not heard the second join-accept
+	if rows = list(); len(rows) != 2 {
+		t.Errorf("after an uplink in the session before the newest: %+v", rows)
+	}
 	c.call("ConfirmNodeSession", "DevEui="+eui, "JoinNonce=2")
 	if rows = list(); len(rows) != 1 || !rows[0].Confirmed {
 		t.Errorf("after the confirmation: %+v", rows)
+	}
+	if change := d.audited(c, "ConfirmNodeSession").Changes[0]; change.ID != eui+"-2" {
+		t.Errorf("the audit says that %s was confirmed", change.ID)
 	}
 	if out := d.run("session", "list", "--dev-addr", rows[0].DevAddr.String()); !strings.Contains(out, eui) {
 		t.Errorf("by DevAddr: %s", out)

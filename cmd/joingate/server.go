@@ -165,10 +165,15 @@ func (s *server) gatewayCounts(eui joinserver.EUI64) (received, sent int64) {
 	return c.Uplinks, c.Commands
 }
 
-// confirmSession notes what a network server says through the API. The audit line
-// of the call itself is the API's.
-func (s *server) confirmSession(ctx context.Context, account joinserver.AccountID, device joinserver.EUI64, joinNonce uint32) error {
-	return s.record.Confirm(ctx, joinserver.Write{Account: account, Action: "ConfirmNodeSession", At: time.Now()}, device, joinNonce)
+// confirmSession notes what a network server says through the API. That a device
+// uses the session before its newest, because it has not heard the last join-accept,
+// changes nothing: both are live, and stay so.
+func (s *server) confirmSession(ctx context.Context, w joinserver.Write, device joinserver.EUI64, joinNonce uint32) error {
+	err := s.record.Confirm(ctx, w, device, joinNonce)
+	if older := (*record.NotNewestError)(nil); errors.As(err, &older) {
+		return nil
+	}
+	return err
 }
 
 func (s *server) startEdge(handler mqtt.Handler, watch *linkwan.Watch) error {
