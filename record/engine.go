@@ -32,9 +32,10 @@ type engine struct {
 // devices, addresses. Whoever holds a lock waits only for locks further down the
 // list, and joins and policies exclude each other; so nobody waits in a circle.
 //
-// An import stages its nodes with turn alone, in the order of their DevEUIs: they
-// are not in force, and joins of older policies that lock the same rows take them
-// in that order too.
+// Long writes go in parts, each with turn alone: imports that stage their nodes,
+// rotations of the key, the forgetting of what is old. Nodes come in the order of
+// their DevEUIs, as in joins that lock the same rows. Deliveries take a lock of
+// their own, and what they take off nobody else changes.
 type locks struct {
 	turn       string // one administrative write at a time
 	policies   string // no join is being decided, and none begins

@@ -17,7 +17,6 @@ const MQTT = "mqtt"
 // outbox of every sink, in its own transaction. They leave when the sink has them.
 type Outbox struct {
 	record *Record
-	sink   string
 	added  chan struct{} // holds an element when the outbox has grown
 
 	table     string // with a condition that selects the sink
@@ -34,17 +33,23 @@ func (r *Record) Outbox(sink string) (*Outbox, error) {
 	return nil, fmt.Errorf("the record was not opened with a sink %q for join events", sink)
 }
 
-func (r *Record) prepareOutboxes(ctx context.Context) (map[string]*Outbox, error) {
-	own, err1 := r.engine.prepareBulk(ctx, r.writer, sqlDelivered, sqlDeliveredRow)
-	further, err2 := r.engine.prepareBulk(ctx, r.writer, sqlSinkDelivered, sqlSinkDeliveredRow)
-	all := map[string]*Outbox{MQTT: {sink: MQTT, table: `outbox WHERE TRUE`, delivered: own}}
+func (r *Record) prepareOutboxes(ctx context.Context) error {
+	var err1, err2 error
+	r.delivered, err1 = r.engine.prepareBulk(ctx, r.writer, sqlDelivered, sqlDeliveredRow)
+	r.sinkDelivered, err2 = r.engine.prepareBulk(ctx, r.writer, sqlSinkDelivered, sqlSinkDeliveredRow)
+	r.outboxes = map[string]*Outbox{MQTT: r.newOutbox(MQTT)}
 	for _, sink := range r.sinks {
-		all[sink] = &Outbox{sink: sink, table: `outbox_sinks WHERE sink = $1`, of: []any{sink}, delivered: further}
+		r.outboxes[sink] = r.newOutbox(sink)
 	}
-	for _, o := range all {
-		o.record, o.added = r, make(chan struct{}, 1)
+	return errors.Join(err1, err2)
+}
+
+func (r *Record) newOutbox(sink string) *Outbox {
+	o := &Outbox{record: r, added: make(chan struct{}, 1), table: `outbox WHERE TRUE`, delivered: r.delivered}
+	if sink != MQTT {
+		o.table, o.of, o.delivered = `outbox_sinks WHERE sink = $1`, []any{sink}, r.sinkDelivered
 	}
-	return all, errors.Join(err1, err2)
+	return o
 }
 
 // Notify holds an element when join events have come since Pending was asked.
@@ -149,17 +154,28 @@ func (r *Record) Delivered(ctx context.Context, events []joinserver.OutboxEvent)
 // Notify tells of events for MQTT; see Outbox.Notify.
 func (r *Record) Notify() <-chan struct{} { return r.outboxes[MQTT].Notify() }
 
-// DropSink forgets the events that wait for a sink which is not used any more. It
-// refuses one that the record was opened with.
+// dropChunk is how many events are forgotten in one transaction.
+const dropChunk = 1000
+
+// DropSink forgets the events that wait for a sink which is not used any more, in
+// small transactions between which joins go on. It refuses one that the record was
+// opened with. One that was broken off goes on when it is started again.
 func (r *Record) DropSink(ctx context.Context, w joinserver.Write, sink string) (dropped int64, err error) {
 	if r.outboxes[sink] != nil {
 		return 0, fmt.Errorf("sink %q is in use: take it out of the configuration of all instances first", sink)
 	}
-	err = r.Update(ctx, w, func(tx *Tx) error {
-		if dropped, err = tx.exec(`DELETE FROM outbox_sinks WHERE sink = $1`, sink); err != nil {
-			return err
+	o := r.newOutbox(sink)
+	for more := true; more; giveWay() {
+		events, err := o.Pending(ctx, dropChunk)
+		if err == nil {
+			err = o.Delivered(ctx, events)
 		}
+		if err != nil {
+			return dropped, fmt.Errorf("forget join events for %q: %w", sink, err)
+		}
+		dropped, more = dropped+int64(len(events)), len(events) == dropChunk
+	}
+	return dropped, r.Update(ctx, w, func(tx *Tx) error {
 		return tx.Audit(joinserver.Change{Entity: "sink", ID: sink, Old: fmt.Sprintf(`{"events":%d}`, dropped)})
 	})
-	return dropped, err
 }

@@ -115,6 +115,7 @@ func TestDamagedRecipient(t *testing.T) {
 func TestSinks(t *testing.T) {
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorldWith(t, e, record.Options{Sinks: []string{"webhook", "stream", record.MQTT}})
 			ctx := context.Background()
 			w.importNodes(t, w.r, band.MAC1_0_3, 0, 3)
@@ -151,16 +152,42 @@ func TestSinks(t *testing.T) {
 			if _, err := w.r.Outbox("other"); err == nil {
 				t.Error("an outbox of no sink")
 			}
-			if _, err := w.r.DropSink(ctx, joinserver.Write{Action: "test"}, "stream"); err == nil {
-				t.Error("a sink in use was dropped")
+		})
+	}
+}
+
+// The events of a sink that is gone are forgotten in more than one transaction, those
+// of the others stay.
+func TestDropSink(t *testing.T) {
+	for _, e := range engines {
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldWith(t, e, record.Options{Sinks: []string{"stream", "webhook"}})
+			ctx, by := context.Background(), joinserver.Write{Action: "drop", At: noon}
+			w.importNodes(t, w.r, band.MAC1_0_3, 0, 1)
+			w.mustJoin(t, devEUI(0), 1)
+			w.exec(t, `INSERT INTO outbox_sinks (sink, committed_ms, dev_eui, join_nonce, account_id, payload)
+WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
+SELECT o.sink, o.committed_ms, o.dev_eui, n.i, o.account_id, o.payload FROM outbox_sinks o, n WHERE o.sink = 'stream'`)
+			for _, inUse := range []string{"stream", record.MQTT} {
+				if _, err := w.r.DropSink(ctx, by, inUse); err == nil {
+					t.Errorf("%s was dropped, which is in use", inUse)
+				}
 			}
 			o := w.store.options
 			o.Sinks = []string{"webhook"}
-			if n := must[int64](t)(open(t, o).DropSink(ctx, joinserver.Write{Action: "test", At: noon}, "stream")); n != 6 {
-				t.Errorf("%d events dropped, not 6", n)
+			r := open(t, o)
+			if n := must[int64](t)(r.DropSink(ctx, by, "stream")); n != 2500 {
+				t.Errorf("%d events dropped, not 2500", n)
 			}
-			if n := one[int](t, w.store.raw(t), `SELECT COUNT(*) FROM outbox_sinks`); n != 2 {
-				t.Errorf("%d events left, not 2", n)
+			if after := w.counts(t); after["outbox_sinks"] != 1 || after["outbox"] != 1 {
+				t.Errorf("left: %v", after)
+			}
+			if n := one[int](t, w.store.raw(t), `SELECT COUNT(*) FROM audit WHERE action = 'drop' AND changes LIKE '%2500%'`); n != 1 {
+				t.Errorf("%d audit lines, not 1", n)
+			}
+			if n := must[int64](t)(r.DropSink(ctx, by, "stream")); n != 0 {
+				t.Errorf("%d events dropped the second time", n)
 			}
 		})
 	}

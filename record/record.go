@@ -69,6 +69,8 @@ type Record struct {
 	sinks    []string // besides MQTT
 	outboxes map[string]*Outbox
 
+	delivered, sinkDelivered bulk // of outbox and outbox_sinks
+
 	lastCommit      time.Time // of the commit loop alone
 	addrCursor      int64     // of the commit loop alone
 	sharedAddresses atomic.Uint64
@@ -151,7 +153,7 @@ func (r *Record) prepare(ctx context.Context) error {
 	var err1, err2, err3 error
 	r.policies, err1 = preparePolicies(ctx, r.reader)
 	r.joins, err2 = r.engine.prepareJoins(ctx, r.committer)
-	r.outboxes, err3 = r.prepareOutboxes(ctx)
+	err3 = r.prepareOutboxes(ctx)
 	return errors.Join(err1, err2, err3)
 }
 
