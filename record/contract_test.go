@@ -6,6 +6,8 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -91,12 +93,16 @@ func newSQLite(t testing.TB) store {
 }
 
 func sqliteAt(path string) store {
+	var once sync.Once
+	var db *sql.DB
 	return store{
 		options: record.Options{SQLitePath: path, KEK: kekOf("test")},
 		raw: func(t testing.TB) *sql.DB {
 			t.Helper()
-			db := must[*sql.DB](t)(sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)"))
-			t.Cleanup(func() { check(t, db.Close()) })
+			once.Do(func() {
+				db = must[*sql.DB](t)(sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)"))
+				t.Cleanup(func() { check(t, db.Close()) })
+			})
 			return db
 		},
 	}
@@ -153,11 +159,21 @@ var tables = []string{
 // counts gives the number of rows of every table.
 func (w *world) counts(t testing.TB) map[string]int {
 	t.Helper()
-	db, n := w.store.raw(t), map[string]int{}
+	var of []string
 	for _, table := range tables {
-		n[table] = one[int](t, db, "SELECT COUNT(*) FROM "+table)
+		of = append(of, "SELECT '"+table+"', COUNT(*) FROM "+table)
 	}
-	return n
+	rows := must[*sql.Rows](t)(w.store.raw(t).Query(strings.Join(of, " UNION ALL ")))
+	defer rows.Close()
+	counts := map[string]int{}
+	for rows.Next() {
+		var table string
+		var n int
+		check(t, rows.Scan(&table, &n))
+		counts[table] = n
+	}
+	check(t, rows.Err())
+	return counts
 }
 
 // one reads a single value past the Record.

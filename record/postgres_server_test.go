@@ -44,7 +44,7 @@ var shared struct {
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if shared.cluster != nil {
-		shared.cluster.kill()
+		shared.cluster.end(syscall.SIGQUIT)
 		_ = os.RemoveAll(shared.cluster.folder)
 	}
 	os.Exit(code)
@@ -71,7 +71,7 @@ func ownCluster(t testing.TB, settings ...string) *cluster {
 		t.Skip("PostgreSQL is not installed (/usr/lib/postgresql/*/bin)")
 	}
 	t.Cleanup(func() {
-		c.kill()
+		c.end(syscall.SIGQUIT)
 		check(t, os.RemoveAll(c.folder))
 	})
 	return c
@@ -111,7 +111,8 @@ func startCluster(settings ...string) (*cluster, error) {
 	settings = append([]string{
 		"listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", "port = " + c.port,
 		"max_connections = 200", "shared_buffers = 32MB", "deadlock_timeout = 300ms", "autovacuum = off", "jit = off", "log_min_messages = panic",
-		"fsync = off", // nobody cuts the power: what a killed server wrote is with the kernel
+		"dynamic_shared_memory_type = mmap", // in its folder, with which it goes
+		"fsync = off",                       // nobody cuts the power: what a killed server wrote is with the kernel
 	}, settings...)
 	_, err = file.WriteString("\n" + strings.Join(settings, "\n") + "\n")
 	if closing := file.Close(); err != nil || closing != nil {
@@ -184,8 +185,12 @@ func (c *cluster) ready(ended <-chan error) bool {
 }
 
 // kill is kill -9 for the server; its children notice.
-func (c *cluster) kill() {
-	_ = c.process.Process.Kill()
+func (c *cluster) kill() { c.end(syscall.SIGKILL) }
+
+// end ends the server; with SIGQUIT at once too, but it leaves no shared memory
+// behind.
+func (c *cluster) end(by syscall.Signal) {
+	_ = c.process.Process.Signal(by)
 	<-c.ended
 }
 
