@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -52,12 +53,15 @@ replayed once: it costs the device a join, and no key.`,
 			return p.restoreRecord(c.Context(), args[0], events, jump)
 		},
 	}
-	c.Flags().Uint32Var(&jump, "jump", record.DefaultJump, "by how much each JoinNonce is raised")
+	c.Flags().Uint32Var(&jump, "jump", record.DefaultJump, "by how much each JoinNonce is raised, 1 or more")
 	c.Flags().StringVar(&events, "events", "", "`FILE` with join events since the backup")
 	return p.jsonFlag(c)
 }
 
 func (p *program) restoreRecord(ctx context.Context, backup, events string, jump uint32) (err error) {
+	if jump == 0 {
+		return errors.New("--jump is 0: JoinNonces that were used since the backup would come again, and the session keys with them")
+	}
 	c, err := p.loadConfig()
 	if err != nil {
 		return err

@@ -24,6 +24,9 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 
 	m := newMachine(t, "JOINGATE_KEYS__KEK_FILE="+d.keyFile)
+	if o := m.try("record", "restore", backup, "--jump", "0"); o.status != 1 || !strings.Contains(o.stderr, "--jump") {
+		t.Errorf("JoinNonces stay as they are: %+v", o)
+	}
 	m.run("record", "restore", backup)
 	if o := m.try("record", "restore", backup); o.status != 1 {
 		t.Errorf("a record was overwritten: %+v", o)

@@ -49,7 +49,7 @@ const (
 // handled stay on record.
 const prunedAfter = 90 * 24 * time.Hour
 
-// mostExhausted bounds the count of devices near the end of their nonces.
+// mostExhausted bounds the list of what devices have nearly used up.
 const mostExhausted = 10_000
 
 // recordWatch shows what waits in the record, and what comes to its end there.
@@ -119,7 +119,11 @@ func (w *recordWatch) lookAtNonces(ctx context.Context) {
 		w.failed(ctx, "devices near the end of their nonces cannot be counted", err)
 		return
 	}
-	w.exhausted.Set(float64(len(list)))
+	devices := map[joinserver.EUI64]bool{}
+	for _, e := range list {
+		devices[e.DevEUI] = true
+	}
+	w.exhausted.Set(float64(len(devices)))
 }
 
 func (w *recordWatch) prune(ctx context.Context) {
