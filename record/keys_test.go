@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"joingate/band"
 	"joingate/joinserver"
@@ -179,6 +180,66 @@ func TestForeignKeyFile(t *testing.T) {
 		if r, err := record.Open(context.Background(), o); err == nil || !strings.Contains(err.Error(), "kek_file") {
 			check(t, r.Close())
 			t.Errorf("opened with the old key alone: %v", err)
+		}
+	})
+}
+
+// A program that knows the new key but goes on sealing under the old one keeps the
+// rotation from ending: the old key would be taken out, and what it sealed be lost.
+func TestRotationSeesWhatStaysOld(t *testing.T) {
+	onEachEngine(t, func(t *testing.T, e engine) {
+		w, _, file := newSealedWorld(t, e, 3)
+		must[bool](t)(keyring.AddKEK(file.path))
+		keks := must[[][]byte](t)(keyring.KEKFile(file.path, false)())
+		o := w.store.options
+		o.Sealer = must[*keyring.Sealer](t)(keyring.NewSealer(keks[1], keks[0]))
+		apart := open(t, o)
+		err := w.r.Rotate(context.Background(), rotating, func(done, total int) {
+			if done == total { // every table was gone through
+				w.addSecrets(t, apart, "LTAI2")
+			}
+		})
+		if err == nil || !strings.Contains(err.Error(), "LTAI2") || !strings.Contains(err.Error(), "older key") {
+			t.Errorf("a rotation that has left something behind: %v", err)
+		}
+		check(t, w.r.Rotate(context.Background(), rotating, func(int, int) {}))
+		file.dropOld(t)
+		o.Sealer = file.sealer(t)
+		w.mustOpen(t, open(t, o), "LTAI2", 3)
+	})
+}
+
+// Two rotations at once, by two programs, while a third writes: all that is sealed
+// opens under the new key alone.
+func TestRotationsMeet(t *testing.T) {
+	onEachEngine(t, func(t *testing.T, e engine) {
+		const nodes, more = 600, 8
+		w, _, file := newSealedWorld(t, e, nodes)
+		o := w.store.options
+		o.BusyTimeout = time.Minute // they wait for each other, on whatever machine
+		var programs [3]*record.Record
+		for i := range programs {
+			o.Sealer = file.sealer(t)
+			programs[i] = open(t, o)
+		}
+		must[bool](t)(keyring.AddKEK(file.path))
+		together(3, func(i int) {
+			if i < 2 {
+				if err := programs[i].Rotate(context.Background(), rotating, func(int, int) {}); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			for n := range more {
+				w.importNodes(t, programs[2], band.MAC1_1, nodes+n, nodes+n+1)
+			}
+		})
+		file.dropOld(t)
+		o.Sealer = file.sealer(t)
+		fresh := open(t, o)
+		w.mustOpen(t, fresh, "LTAI1", nodes+more)
+		if findings := must[[]record.Finding](t)(fresh.Check(context.Background())); len(findings) != 0 {
+			t.Errorf("findings %v", findings)
 		}
 	})
 }
