@@ -28,8 +28,8 @@ type engine struct {
 // locks are the statements by which writers wait for each other, in the order in
 // which they are taken. Empty: BEGIN has taken the lock already.
 //
-// An administrative write takes turn, then policies. A group commit takes joins,
-// devices, addresses. Whoever holds a lock waits only for locks further down the
+// An administrative write takes turn, then policies; one that confirms a session
+// turn, then devices. A group commit takes joins, devices, addresses. Whoever holds a lock waits only for locks further down the
 // list, and joins and policies exclude each other; so nobody waits in a circle.
 //
 // Long writes go in parts, each with turn alone: imports that stage their nodes,

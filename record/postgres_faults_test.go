@@ -123,6 +123,37 @@ func TestPostgresLocked(t *testing.T) {
 	}
 }
 
+// A confirmation does not wait for joins that are under way, nor they for it, but for
+// those of its own device.
+func TestConfirmKeepsNoJoinOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, postgres)
+	w.importNodes(t, w.r, band.MAC1_1, 0, 2)
+	o := w.store.options
+	o.BusyTimeout = 100 * time.Millisecond
+	r := open(t, o)
+	ctx, by := context.Background(), joinserver.Write{Action: "confirm", At: noon}
+	for i := range 2 {
+		w.mustJoin(t, devEUI(i), 1)
+	}
+	join := must[*sql.Tx](t)(w.store.raw(t).BeginTx(ctx, nil)) // of the second device
+	for _, lock := range []string{`SELECT pg_advisory_xact_lock_shared(1785686382, 1)`, `SELECT 1 FROM nodes WHERE dev_eui = '` + devEUI(1).String() + `' FOR NO KEY UPDATE`} {
+		must[sql.Result](t)(join.ExecContext(ctx, lock))
+	}
+	if err := r.Update(ctx, operator, func(*record.Tx) error { return nil }); err == nil {
+		t.Error("an administrative write has not waited for the join")
+	}
+	check(t, r.Confirm(ctx, by, devEUI(0), 1))
+	if err := r.Confirm(ctx, by, devEUI(1), 1); err == nil || !strings.Contains(err.Error(), "locked by another session") {
+		t.Errorf("a session was confirmed while its device joined: %v", err)
+	}
+	check(t, join.Rollback())
+	check(t, r.Confirm(ctx, by, devEUI(1), 1))
+	if n := one[int](t, w.store.raw(t), `SELECT COUNT(*) FROM audit WHERE action = 'confirm'`); n != 2 {
+		t.Errorf("%d audit lines, not 2", n)
+	}
+}
+
 // A program that stands still in a write, with all locks held, loses them; the
 // joins that waited are granted.
 func TestPostgresStandstill(t *testing.T) {

@@ -169,8 +169,10 @@ func sessionName(device joinserver.EUI64, joinNonce uint32) string {
 	return device.String() + "-" + strconv.FormatUint(uint64(joinNonce), 10)
 }
 
-// Confirm is Tx.Confirm in a write of its own. A session that is confirmed already
-// costs no write, so it may be called for every frame that tells of it.
+// Confirm is Tx.Confirm in a write of its own, which keeps out the joins of this
+// device only: after a storm of joins come as many confirmations. A session that is
+// confirmed already costs no write, so it may be called for every frame that tells of
+// it.
 func (r *Record) Confirm(ctx context.Context, w joinserver.Write, device joinserver.EUI64, joinNonce uint32) error {
 	live, err := r.Sessions(ctx, device)
 	if err != nil {
@@ -181,7 +183,8 @@ func (r *Record) Confirm(ctx context.Context, w joinserver.Write, device joinser
 			return nil
 		}
 	}
-	return r.Update(ctx, w, func(tx *Tx) error { return tx.Confirm(device, joinNonce) })
+	confirm := func(tx *Tx) error { return tx.Confirm(device, joinNonce) }
+	return r.write(ctx, w, confirm, r.engine.locks.devices, []string{device.String()})
 }
 
 // Revoke is Tx.Revoke in a write of its own.

@@ -35,12 +35,17 @@ func (r *Record) View(ctx context.Context, fn func(*Tx) error) error {
 // signature nonce and writes the audit line. When it returns nil the change is
 // on disk. An error of fn rolls back and is returned as it is.
 func (r *Record) Update(ctx context.Context, w joinserver.Write, fn func(*Tx) error) error {
+	return r.write(ctx, w, fn, r.engine.locks.policies)
+}
+
+// write is Update under another lock than that which keeps joins out.
+func (r *Record) write(ctx context.Context, w joinserver.Write, fn func(*Tx) error, lock string, args ...any) error {
 	return r.inTransaction(ctx, func(ctx context.Context, sqlTx *sql.Tx) error {
 		tx := &Tx{ctx: ctx, tx: sqlTx, record: r}
 		if _, err := tx.nextRevision(); err != nil { // takes the turn
 			return err
 		}
-		if err := take(ctx, sqlTx, r.engine.locks.policies); err != nil {
+		if err := take(ctx, sqlTx, lock, args...); err != nil {
 			return err
 		}
 		if err := tx.useNonce(w); err != nil {
