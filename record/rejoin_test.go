@@ -122,7 +122,10 @@ func TestOlderProgramsSessions(t *testing.T) {
 			t.Errorf("sessions %+v", live)
 		}
 		w.clock.advance(time.Minute)
-		must[joinserver.Grant](t)(w.commit(w.rejoin(t, joinserver.Rejoin0, devEUI(0), 0)))
+		must[joinserver.Grant](t)(w.commit(w.rejoin(t, joinserver.Rejoin0, devEUI(0), 0))) // opens 5
+		w.wantLive(t, 5, 4)
+		must[joinserver.Grant](t)(w.commit(w.rejoin(t, joinserver.Rejoin1, devEUI(0), 0)))
+		w.wantLive(t, 6, 5) // 4 was not confirmed, the one before it in its slot was
 	})
 }
 
