@@ -159,15 +159,35 @@ func TestRestoreTakesOverRejoins(t *testing.T) {
 	path := w.backup(t)
 	line := `{"devEui":"` + devEUI(0).String() + `","joinEui":"` + joinEUI.String() + `","devNonce":%d,"joinNonce":%d,"joinReqType":%d}` + "\n"
 	log := fmt.Sprintf(line+line+line+line, 9, 2, 1, 4, 3, 1, 500, 4, 0, 600, 5, 2)
+	const unknown, far = 7, 3 * record.DefaultJump // a device that was registered after the backup, and joined often
+	log += fmt.Sprintf(`{"devEui":"%s","joinEui":"%s","devNonce":1,"joinNonce":%d,"joinReqType":0}`+"\n", devEUI(unknown), joinEUI, far)
 	restored, done := w.restore(t, newSQLite(t), record.Restoration{Backup: path, Events: strings.NewReader(log)})
-	if done.Events != 4 {
+	if done.Events != 5 {
 		t.Errorf("restored %+v", done)
+	}
+	restored.importNodes(t, restored.r, band.MAC1_1, unknown, unknown+1)
+	if g := restored.mustJoin(t, devEUI(unknown), 2); g.JoinNonce <= far {
+		t.Errorf("JoinNonce %d after %d: its keys come again", g.JoinNonce, far)
 	}
 	restored.refuses(t, restored.rejoin(t, joinserver.Rejoin1, devEUI(0), 9), "dev_nonce_replayed")
 	must[joinserver.Grant](t)(restored.commit(restored.rejoin(t, joinserver.Rejoin1, devEUI(0), 10)))
 	if g := restored.mustJoin(t, devEUI(0), 2); g.JoinNonce != 5+record.DefaultJump+2 {
 		t.Errorf("JoinNonce %d", g.JoinNonce)
 	}
+}
+
+// A backup that could not be restored is none: the file is not there, nor a part of it.
+func TestBackupIsVerified(t *testing.T) {
+	onEngines(t, func(t *testing.T, w *world) {
+		w.exec(t, `UPDATE key_check SET sealed = $1`, []byte("damaged"))
+		folder := t.TempDir()
+		if err := w.r.Backup(context.Background(), filepath.Join(folder, "backup.db")); err == nil {
+			t.Error("a backup that does not open was written")
+		}
+		if left := must[[]os.DirEntry](t)(os.ReadDir(folder)); len(left) != 0 {
+			t.Errorf("%d files are left", len(left))
+		}
+	})
 }
 
 func TestRestoreRefuses(t *testing.T) {
