@@ -172,6 +172,26 @@ func TestHalfDuplexGateway(t *testing.T) {
 	}
 }
 
+// Between two transmissions the packet forwarder wants its lead time.
+func TestHalfDuplexGatewayKeepsTheGuard(t *testing.T) {
+	for apart, want := range map[time.Duration]Status{leadTime * time.Microsecond: StatusCollision, (leadTime + 1) * time.Microsecond: StatusOK} {
+		clock := newClock()
+		b := clock.bridge(V4Protobuf)
+		g, err := b.AddGateway(GatewayConfig{EUI: 1, HalfDuplex: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		items := twoWindows(heardBy(t, g))[:1]
+		if got, _, _, _ := b.tryItems(g, command{items: items}); got[0] != StatusOK {
+			t.Fatalf("the first: %v", got)
+		}
+		clock.advance(Downlink{Modulation: items[0].modulation}.Airtime(len(items[0].phyPayload), false) + apart)
+		if got, _, _, _ := b.tryItems(g, command{items: twoWindows(heardBy(t, g))[:1]}); got[0] != want {
+			t.Errorf("%s after the first: %v, want %v", apart, got, want)
+		}
+	}
+}
+
 func TestBridgeCountsWhatItDrops(t *testing.T) {
 	b, events := deafBridge(t, V3JSON)
 	if _, err := b.AddGateway(GatewayConfig{EUI: 0x0016c001f1500a01}); err != nil {

@@ -30,8 +30,8 @@ type GatewayConfig struct {
 	Counter *uint32
 	// Script decides the answer to each item. Nil: the gateway's clock decides.
 	Script func(Sent) Outcome
-	// HalfDuplex: one transmission at a time, COLLISION_PACKET for another, and
-	// no reception meanwhile.
+	// HalfDuplex: one transmission at a time, COLLISION_PACKET for another that is
+	// not leadTime away, and no reception meanwhile.
 	HalfDuplex bool
 }
 
@@ -191,8 +191,10 @@ func (g *Gateway) offer(id uint32, index int, it item) Outcome {
 	return out
 }
 
-// What Semtech's packet forwarder allows a downlink (jitqueue.c): no later than
-// start, margin and jitter before its time, no earlier than four beacon periods.
+// What Semtech's packet forwarder allows a downlink (sx1302_hal 2.1.0, jitqueue.c):
+// more than leadTime before its time, no earlier than four beacon periods, and more
+// than leadTime after the end of another downlink. leadTime is TX_START_DELAY +
+// TX_JIT_DELAY + TX_MARGIN_DELAY = 1.5 + 40 + 1 ms.
 const (
 	leadTime = 42_500          // microseconds
 	horizon  = 4 * 128_000_000 // microseconds
@@ -215,7 +217,7 @@ func (g *Gateway) schedule(now, at uint32, s Sent, immediately bool) Status {
 	defer g.mu.Unlock()
 	end := at + uint32(s.Airtime(len(s.PHYPayload), false).Microseconds())
 	for _, b := range g.busy {
-		if int32(at-b.to) <= 0 && int32(b.from-end) <= 0 {
+		if int32(at-b.to) <= leadTime && int32(b.from-end) <= leadTime {
 			return StatusCollision
 		}
 	}

@@ -93,14 +93,16 @@ type StormReport struct {
 	Unsent         int            `json:"accepted_unsent"`
 	RX1            int            `json:"sent_rx1"`
 	RX2            int            `json:"sent_rx2"`
+	Moved          int            `json:"moved_to_rx2"`      // by gateways that could not send in RX1: of RX2
 	Missed         int            `json:"sent_not_received"` // by the device: too weak, or two at once
 
 	// Busy is the share of time that the gateways were sending, on average, until 95 %
 	// had joined or the time was over.
 	Busy float64 `json:"gateways_sending"`
 	// Bound is how many join-accepts per second the gateways could send if they did
-	// nothing else, each in RX1 at the spreading factor that its device's link wants;
-	// DutyBound the same within the duty cycles, RX2 included.
+	// nothing else, one as soon after another as they can, each in RX1 at the
+	// spreading factor that its device's link wants; DutyBound the same within the
+	// duty cycles, RX2 included.
 	Bound     float64 `json:"airtime_bound_per_second"`
 	DutyBound float64 `json:"duty_cycle_bound_per_second"`
 	// SpreadingFactors counts the devices by the one their link wants.
@@ -159,8 +161,12 @@ func Storm(o StormOptions, clock *Clock) (StormReport, error) {
 // newStorm puts everything into its place.
 func newStorm(o StormOptions, clock *Clock) (*storm, error) {
 	switch {
-	case len(o.Devices) == 0 || len(o.Gateways) == 0 || o.Answerer == nil:
-		return nil, errors.New("storm: devices, gateways or answerer are missing")
+	case len(o.Devices) == 0:
+		return nil, errors.New("storm: no device, at least 1 is needed")
+	case len(o.Gateways) == 0:
+		return nil, errors.New("storm: no gateway, at least 1 is needed")
+	case o.Answerer == nil:
+		return nil, errors.New("storm: no answerer")
 	case o.Area <= 0 || o.Limit <= 0:
 		return nil, errors.New("storm: area and limit must be above 0")
 	}
@@ -293,7 +299,7 @@ func (s *storm) bound() {
 	mean := rx1.Seconds() / float64(len(s.devices))
 	rx2 := Modulation{12, 125_000}.Airtime(octets, false).Seconds()
 	gateways := float64(len(s.gateways))
-	s.report.Bound = gateways / mean
+	s.report.Bound = gateways / (mean + jitGuard.Seconds())
 	s.report.DutyBound = min(s.report.Bound, gateways*(dutyLimit(1).Hours()/mean+dutyLimit(2).Hours()/rx2))
 }
 

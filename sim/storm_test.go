@@ -271,10 +271,43 @@ func TestBackOff(t *testing.T) {
 	}
 }
 
+// A gateway takes a frame that begins as long after another one, or ends as long
+// before it, as its packet forwarder wants, and one that comes as early.
+func TestStormGatewayKeepsTheGuard(t *testing.T) {
+	const at = 5 * time.Second
+	down := StormWindow{Window{Number: 1, Frequency: 868_100_000, Modulation: Modulation{7, 125_000}}, 14}
+	long := down.Airtime(longestAccept, false)
+	for name, c := range map[string]struct {
+		now, from time.Duration
+		taken     bool
+	}{
+		"at once after":  {0, at + long + jitGuard, false},
+		"after":          {0, at + long + jitGuard + 1, true},
+		"at once before": {0, at - long - jitGuard, false},
+		"before":         {0, at - long - jitGuard - 1, true},
+		"within":         {0, at, false},
+		"in time":        {at + time.Second, at + time.Second + jitGuard, true},
+		"late":           {at + time.Second, at + time.Second + jitGuard - 1, false},
+	} {
+		s := scenery(t, 1, 1)
+		g, f := s.gateways[0], &stormFrame{device: s.devices[0]}
+		down.Delay = at
+		if !g.take(f, make([]byte, longestAccept), down) {
+			t.Fatal("the first frame is not taken")
+		}
+		s.clock.elapsed, down.Delay = c.now, c.from
+		if taken := g.take(f, make([]byte, longestAccept), down); taken != c.taken {
+			t.Errorf("%s: taken %v", name, taken)
+		}
+	}
+}
+
 func TestStormFaults(t *testing.T) {
 	good := stormOf(t, 1, 1)
 	for want, change := range map[string]func(*StormOptions){
-		"are missing":     func(o *StormOptions) { o.Devices = nil },
+		"no device":       func(o *StormOptions) { o.Devices = nil },
+		"no gateway":      func(o *StormOptions) { o.Gateways = nil },
+		"no answerer":     func(o *StormOptions) { o.Answerer = nil },
 		"must be above 0": func(o *StormOptions) { o.Area = 0 },
 		"hardly any":      func(o *StormOptions) { o.Area = 100_000 },
 		"not built for":   func(o *StormOptions) { o.Devices = fleet(t, 1, "US915-FSB2") },

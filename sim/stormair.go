@@ -122,6 +122,9 @@ func (s *storm) command(f *stormFrame, c StormCommand) {
 		} else {
 			s.report.RX2++
 		}
+		if i > 0 {
+			s.report.Moved++
+		}
 		s.at(s.now()+s.Backhaul, func() { s.Answerer.Sent(s.clock.Now(), c, i) })
 		return
 	}
@@ -156,9 +159,9 @@ type stormDownlink struct {
 	frame    Downlink
 }
 
-// jitGuard is what a packet forwarder keeps between two transmissions (Semtech
-// packet_forwarder, jitqueue.c: TX_START_DELAY and margin).
-const jitGuard = 2 * time.Millisecond
+// jitGuard is what a packet forwarder keeps before a transmission, from the command
+// and from the end of another transmission.
+const jitGuard = leadTime * time.Microsecond
 
 // sending reports whether the gateway sends at any time from one moment to another.
 func (g *stormGateway) sending(from, to time.Duration) bool { return g.overlaps(from, to, 0) }
@@ -185,7 +188,7 @@ func (g *stormGateway) take(f *stormFrame, phy []byte, w StormWindow) bool {
 		gateway: g, from: from, to: from + w.Airtime(len(phy), false), power: w.Power, subBand: subBandOf(w.Frequency), try: f.try,
 		frame: Downlink{PHYPayload: phy, Frequency: w.Frequency, Modulation: w.Modulation, Inverted: true, Delay: w.Delay},
 	}
-	if s.now()+leadTime*time.Microsecond > from || g.overlaps(down.from, down.to, jitGuard) || s.Duty && g.dutySpent(down) {
+	if s.now()+jitGuard > from || g.overlaps(down.from, down.to, jitGuard) || s.Duty && g.dutySpent(down) {
 		return false
 	}
 	s.octets = max(s.octets, len(phy))

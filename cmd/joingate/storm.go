@@ -64,6 +64,12 @@ const stormGateways = 3
 
 // storm plays the same storm once for each way to answer it.
 func (p *program) storm(ctx context.Context, s stormFlags, seed uint64, gateways int) error {
+	switch {
+	case s.count < 1:
+		return fmt.Errorf("--count %d: a storm needs at least 1 device", s.count)
+	case gateways < 1:
+		return fmt.Errorf("--gateways %d: a storm needs at least 1 gateway", gateways)
+	}
 	o := s.options
 	o.Seed, o.Gateways, o.Collect = cmp.Or(seed, 1), sim.GatewayEUIs(0, gateways), config.Default().Join.CollectWindow
 	switch s.rates {
@@ -162,6 +168,7 @@ func stormRows() []stormRow {
 		{"accepted, not sent", func(r stormRun) any { return r.Report.Unsent }},
 		{"sent in RX1", func(r stormRun) any { return r.Report.RX1 }},
 		{"sent in RX2", func(r stormRun) any { return r.Report.RX2 }},
+		{"  of them RX1 was taken", func(r stormRun) any { return r.Report.Moved }},
 		{"sent, not received", func(r stormRun) any { return r.Report.Missed }},
 		{"gateways sending", func(r stormRun) any { return fmt.Sprintf("%.0f %%", 100*r.Report.Busy) }},
 	}
