@@ -1,0 +1,127 @@
+package main
+
+import (
+	"flag"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"joingate/config"
+	"joingate/sim"
+
+	"go.uber.org/zap"
+)
+
+var leakJoins = flag.Int("leak-joins", 12_000, "how many joins TestNoLeak lets a server answer")
+
+const (
+	// leakRound is how many joins come at once, and how many gateways there are: so
+	// many that airtime and duty cycle leave room for a million joins.
+	leakRound = 4000
+	// leakSlack is how much larger the heap may be in the end. What is bounded fills
+	// up to its bound: ledgers remember an hour in steps of ten seconds.
+	leakSlack = 16 << 20
+)
+
+// A server holds nothing of a join once it is over: neither a goroutine nor memory
+// nor an open file, however many joins it has answered or refused.
+//
+//	go test ./cmd/joingate -run TestNoLeak -v -timeout 1h -leak-joins 1000000
+func TestNoLeak(t *testing.T) {
+	c := config.Default()
+	c.DataDir = t.TempDir()
+	c.MQTT.EmbeddedListen, c.API.Listen, c.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	s, err := startServer(t.Context(), c, zap.NewNop())
+	check(t, err)
+	t.Cleanup(func() { check(t, s.close()) })
+	l := newLeakLoad(t, s, c)
+	l.round() // fills what is kept for good
+	before := holdings(t)
+	for shown := 0; l.joins < *leakJoins; {
+		l.round()
+		if l.joins-shown >= *leakJoins/10 {
+			shown = l.joins
+			t.Logf("%d joins, %d answered: %+v", l.joins, l.answered, holdings(t))
+		}
+	}
+	var after held
+	eventually(t, "what the joins took is given back", func() bool {
+		after = holdings(t)
+		return after.within(before)
+	})
+	t.Logf("%d joins, of which %d were answered, and %d forged requests", l.joins, l.answered, l.forged)
+	t.Logf("before: %+v", before)
+	t.Logf("after:  %+v", after)
+	if l.answered < l.joins/2 || l.forged == 0 {
+		t.Errorf("%d of %d joins were answered, beside %d forged requests: this proves little", l.answered, l.joins, l.forged)
+	}
+}
+
+// held is what a process holds.
+type held struct {
+	goroutines, files int
+	heap              uint64 // octets that are live
+}
+
+// holdings looks after garbage was collected, twice for what has finalizers.
+func holdings(t testing.TB) held {
+	t.Helper()
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Logf("open files are not counted: %v", err)
+	}
+	return held{runtime.NumGoroutine(), len(files), m.HeapAlloc}
+}
+
+func (h held) within(before held) bool {
+	return h.goroutines <= before.goroutines && h.files <= before.files && h.heap <= before.heap+leakSlack
+}
+
+// leakLoad brings joins to a server, some of them forged.
+type leakLoad struct {
+	t       testing.TB
+	server  *server
+	options sim.LoadOptions
+
+	joins, answered, forged int
+}
+
+func newLeakLoad(t testing.TB, s *server, c config.Config) *leakLoad {
+	t.Helper()
+	b := bench{
+		program: &program{stderr: t.Output()}, region: "EU868", macVersion: "1.0.3", gateways: leakRound,
+		load: sim.LoadOptions{
+			Broker: sim.BrokerConfig{URL: s.brokerURL}, Gateways: sim.GatewayEUIs(sim.DefaultFirstGateway, leakRound),
+			Burst: leakRound, Copies: 3, DataRate: 5, Connections: 2, ForgedRate: 400, Duration: 100 * time.Millisecond,
+		},
+	}
+	var err error
+	b.load.Devices, err = b.register(t.Context(), c)
+	check(t, err)
+	l := &leakLoad{t: t, server: s, options: b.load}
+	forged := int(b.load.ForgedRate * b.load.Duration.Seconds())
+	l.options.Settled = func() bool { return l.decided() >= l.joins+l.forged+leakRound+forged }
+	return l
+}
+
+// round lets each device join once, over connections of its own.
+func (l *leakLoad) round() {
+	l.t.Helper()
+	report, err := sim.Load(l.t.Context(), l.options)
+	check(l.t, err)
+	l.joins, l.answered, l.forged = l.joins+int(report.Joins), l.answered+int(report.Answered), l.forged+int(report.Forged)
+}
+
+// decided is of how many join-requests the server knows what became of them.
+func (l *leakLoad) decided() int {
+	n := 0.0
+	for _, result := range []string{"accepted", "refused", "failed"} {
+		n += counter(l.t, l.server.registry, "joingate_joins_total", result)
+	}
+	return int(n)
+}
