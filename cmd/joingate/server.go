@@ -290,37 +290,63 @@ func listen(ctx context.Context, key, address string) (net.Listener, error) {
 	return listener, nil
 }
 
-// close ends the parts in the order in which a join needs them: no more calls,
-// joins finished and sent, then broker and record.
+// close ends the server within drainTime.
 func (s *server) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	var errs []error
-	for _, door := range []*http.Server{s.api, s.backendHTTP} {
-		if door != nil {
-			errs = append(errs, door.Shutdown(ctx))
+	return s.end(ctx)
+}
+
+// end ends the parts in the order in which a join needs them: no more calls and no
+// more joins, those under way finished and sent, then broker and record. The doors
+// close while joins are finished, so that no slow caller takes the time of joins.
+func (s *server) end(ctx context.Context) error {
+	var calls, messages error
+	var doors sync.WaitGroup
+	doors.Go(func() { calls = shut(ctx, s.api) })
+	doors.Go(func() {
+		messages = shut(ctx, s.backendHTTP)
+		if s.backend != nil {
+			s.lost("answers to network servers", s.backend.Close(ctx))
 		}
-	}
-	if s.backend != nil {
-		errs = append(errs, s.backend.Close(ctx))
-	}
+	})
 	if s.edge != nil {
 		s.edge.Drain(ctx)
 		s.stopEdge()
 	}
+	doors.Wait()
 	if s.stopSinks != nil {
 		s.stopSinks()
 	}
-	if s.ops != nil {
-		errs = append(errs, s.ops.Shutdown(ctx))
-	}
+	errs := []error{calls, messages, shut(ctx, s.ops)}
 	s.tasks.Wait()
 	if s.broker != nil {
 		errs = append(errs, s.broker.Close())
 	}
-	errs = append(errs, s.tracer.close(ctx), s.shared.close())
+	s.lost("traces", s.tracer.close(context.WithoutCancel(ctx)))
+	errs = append(errs, s.shared.close())
 	if s.record != nil {
 		errs = append(errs, s.record.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// lost tells of what others did not take in time, which is no fault of the server.
+func (s *server) lost(what string, err error) {
+	if err != nil {
+		s.log.Warn("stopped without all being taken", zap.String("what", what), zap.Error(err))
+	}
+}
+
+// shut lets a door's callers finish, and hangs up on those who take longer than the
+// context: that they are slow is no fault of the server.
+func shut(ctx context.Context, door *http.Server) error {
+	if door == nil {
+		return nil
+	}
+	err := door.Shutdown(ctx)
+	if ctx.Err() != nil {
+		return door.Close()
+	}
+	return err
 }
