@@ -18,9 +18,9 @@ var otherVariables = []string{
 	"JOINGATE_ACCESS_KEY_SECRET",
 }
 
-// setEnviron takes the values of the JOINGATE_ variables and returns their
-// mistakes in the order of environ.
-func (c *Config) setEnviron(environ []string) []error {
+// setEnviron takes the values of the JOINGATE_ variables, notes which have set a key,
+// and returns their mistakes in the order of environ.
+func (c *Config) setEnviron(environ []string, set places) []error {
 	known := keys(c)
 	var mistakes []error
 	for _, entry := range environ {
@@ -28,18 +28,19 @@ func (c *Config) setEnviron(environ []string) []error {
 		if !strings.HasPrefix(name, prefix) || slices.Contains(otherVariables, name) {
 			continue
 		}
-		if err := setVariable(known, name, text); err != nil {
+		if err := setVariable(known, name, text, set); err != nil {
 			mistakes = append(mistakes, err)
 		}
 	}
 	return mistakes
 }
 
-func setVariable(known []key, name, text string) error {
+func setVariable(known []key, name, text string, set places) error {
 	i := slices.IndexFunc(known, func(k key) bool { return k.variable() == name })
 	if i < 0 {
 		return unknownVariable(known, name)
 	}
+	set[known[i].path] = name
 	if !utf8.ValidString(text) {
 		return fmt.Errorf("%s is not UTF-8 text", name)
 	}

@@ -63,7 +63,7 @@ func TestEveryKeyHasAVariable(t *testing.T) {
 		t.Run(k.path, func(t *testing.T) {
 			text := other(t, k)
 			c := inFile
-			if mistakes := c.setEnviron([]string{k.variable() + "=" + text}); mistakes != nil {
+			if mistakes := c.setEnviron([]string{k.variable() + "=" + text}, places{}); mistakes != nil {
 				t.Fatal(mistakes)
 			}
 			want := inFile
@@ -149,7 +149,7 @@ func TestMistakesInTheEnvironment(t *testing.T) {
 		{"tables", "JOINGATE_BAND_PLAN_GROUPS=101", `JOINGATE_BAND_PLAN_GROUPS="101": must be a list of inline TOML tables, such as [{id = 10000}]`},
 		{"tables and more", "JOINGATE_BAND_PLAN_GROUPS=[]\nx = 1", `JOINGATE_BAND_PLAN_GROUPS="[]\nx = 1": must be a list of inline TOML tables, such as [{id = 10000}]`},
 		{"not text", "JOINGATE_DATA_DIR=\xff", "JOINGATE_DATA_DIR is not UTF-8 text"},
-		{"value that Validate refuses", "JOINGATE_LOG__LEVEL=trace", `log.level = "trace": must be one of debug, info, warn, error`},
+		{"value that Validate refuses", "JOINGATE_LOG__LEVEL=trace", `JOINGATE_LOG__LEVEL: log.level = "trace": must be one of debug, info, warn, error`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := parse("", tt.entry); err == nil || err.Error() != tt.want {
@@ -181,5 +181,16 @@ func TestOtherVariablesAreLeftAlone(t *testing.T) {
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("Load = %+v", c)
+	}
+}
+
+// A value that may not be is told with the variable that has set it, whatever the
+// file says; one that nobody has set, with nothing.
+func TestMistakesNameTheVariable(t *testing.T) {
+	_, err := load("c.toml", "[log]\nlevel = \"info\"\n[backend]\n[[network_servers]]", "/", []string{"JOINGATE_LOG__LEVEL=loud"})
+	want := `backend.listen = "": must be set, as there are [[network_servers]]` + "\n" +
+		`JOINGATE_LOG__LEVEL: log.level = "loud": must be one of debug, info, warn, error`
+	if err == nil || err.Error() != want {
+		t.Errorf("error\n%v\nwant\n%s", err, want)
 	}
 }

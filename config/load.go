@@ -39,16 +39,33 @@ func Load(file string, environ []string) (Config, error) {
 
 // load is Load after the file was read: its text, and the folder it lies in.
 func load(file, text, folder string, environ []string) (Config, error) {
-	c := Default()
-	mistakes := append(c.setFile(file, text), c.setEnviron(environ)...)
+	c, set := Default(), places{}
+	mistakes := append(c.setFile(file, text, set), c.setEnviron(environ, set)...)
 	c.resolvePaths(folder)
-	if err := c.Validate(); err != nil {
-		mistakes = append(mistakes, err)
-	}
+	mistakes = append(mistakes, set.name(c.check())...)
 	if err := errors.Join(mistakes...); err != nil {
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// places tells where each key was set: "joingate.toml, line 3", or the variable.
+type places map[string]string
+
+// name puts the place before each mistake in a key that was set.
+func (p places) name(mistakes []error) []error {
+	named := make([]error, len(mistakes))
+	for i, err := range mistakes {
+		named[i] = err
+		var in invalid
+		if !errors.As(err, &in) {
+			continue
+		}
+		if at := slices.IndexFunc(in.keys, func(key string) bool { return p[key] != "" }); at >= 0 {
+			named[i] = fmt.Errorf("%s: %w", p[in.keys[at]], err)
+		}
+	}
+	return named
 }
 
 // resolvePaths makes the paths absolute. The one in a sqlite: URL is left out:
@@ -85,15 +102,15 @@ func absolute(folder, path string) string {
 	return filepath.Join(folder, path)
 }
 
-// setFile takes the values of a TOML text and returns its mistakes from top to
-// bottom.
-func (c *Config) setFile(file, text string) []error {
+// setFile takes the values of a TOML text, notes where they stand, and returns its
+// mistakes from top to bottom.
+func (c *Config) setFile(file, text string, set places) []error {
 	var root map[string]toml.Primitive
 	meta, err := toml.Decode(text, &root)
 	if err != nil {
 		return []error{syntaxError(file, err)}
 	}
-	r := reader{meta: meta, known: tables(c)}
+	r := reader{file: file, meta: meta, known: tables(c), set: set}
 	r.read("", root)
 	slices.SortFunc(r.mistakes, func(a, b mistake) int {
 		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.err.Error(), b.err.Error()))
@@ -124,6 +141,8 @@ func place(file string, line int) string {
 
 // reader walks through a decoded file.
 type reader struct {
+	file     string
+	set      places
 	meta     toml.MetaData
 	known    []table
 	mistakes []mistake
@@ -156,6 +175,7 @@ func (r *reader) readOne(path string, primitive toml.Primitive) error {
 		}
 		for _, k := range t.keys {
 			if k.path == path {
+				r.set[path] = place(r.file, r.lineOf(primitive))
 				return k.setValue(value)
 			}
 		}

@@ -165,13 +165,15 @@ func TestMistakesInTheFile(t *testing.T) {
 		{"band plan groups as numbers", "band_plan_groups = [101]", `c.toml, line 1: band_plan_groups must be tables with the header [[band_plan_groups]]`},
 		{"broken syntax", "[api]\n\nlisten = \n", `c.toml, line 3: expected value but found '\n' instead`},
 		{"open quotes", "[api]\nlisten = \":80\n", `c.toml, line 2: strings cannot contain newlines`},
+		{"value that may not be", "[ops]\n\nlisten = \"nine\"", `c.toml, line 3: ops.listen = "nine": must be ` + wantAddress},
+		{"one of two that belong together", "[api]\ntls_key = \"/k\"", `c.toml, line 2: api.tls_cert = "" and api.tls_key = "/k": must be set together or not at all`},
 		{"key twice", "[log]\nlevel = \"info\"\nlevel = \"info\"", `c.toml, line 3: Key 'log.level' has already been defined.`},
 		{
 			"several, from top to bottom, with those of Validate",
 			"[log]\nlevle = \"info\"\nformat = \"xml\"\n[ops]\nlisten = false",
 			`c.toml, line 2: unknown key "log.levle"; did you mean "log.level"?` + "\n" +
 				`c.toml, line 5: ops.listen must be a text in quotes` + "\n" +
-				`log.format = "xml": must be one of console, json`,
+				`c.toml, line 3: log.format = "xml": must be one of console, json`,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -18,7 +18,10 @@ const maxCollectWindow = 2 * time.Second
 
 // Validate checks every value and returns all mistakes, one a line, each with
 // the key, the value and what is allowed. It opens no file and no connection.
-func (c Config) Validate() error {
+func (c Config) Validate() error { return errors.Join(c.check()...) }
+
+// check is Validate with the mistakes one by one.
+func (c Config) check() []error {
 	var m checker
 	m.unless(c.DataDir != "", "data_dir", c.DataDir, "the path of a folder")
 
@@ -28,9 +31,9 @@ func (c Config) Validate() error {
 	m.mqtt(c.MQTT)
 
 	m.address("api.listen", c.API.Listen)
-	m.pair("api", c.API.TLSCert, c.API.TLSKey)
+	m.pair("api.", c.API.TLSCert, c.API.TLSKey)
 	m.address("ops.listen", c.Ops.Listen)
-	m.pair("ops", c.Ops.TLSCert, c.Ops.TLSKey)
+	m.pair("ops.", c.Ops.TLSCert, c.Ops.TLSKey)
 	m.cache(c.Cache)
 	m.backend(c.Backend, len(c.NetworkServers))
 	m.events(c.Events, c.Cache)
@@ -48,19 +51,28 @@ func (c Config) Validate() error {
 
 	m.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	m.oneOf("log.format", c.Log.Format, "console", "json")
-	return errors.Join(m...)
+	return m
 }
 
 // checker collects what is wrong with a configuration.
 type checker []error
 
-func (m *checker) add(format string, args ...any) {
-	*m = append(*m, fmt.Errorf(format, args...))
+// invalid is a value that may not be, of the first of the keys that was set.
+type invalid struct {
+	keys []string
+	text string
+}
+
+func (i invalid) Error() string { return i.text }
+
+// add notes a mistake: the keys that can be mended, and what is wrong with them.
+func (m *checker) add(keys []string, format string, args ...any) {
+	*m = append(*m, invalid{keys, fmt.Sprintf(format, args...)})
 }
 
 func (m *checker) unless(ok bool, key, value, allowed string) {
 	if !ok {
-		m.add("%s = %q: must be %s", key, value, allowed)
+		m.add([]string{key}, "%s = %q: must be %s", key, value, allowed)
 	}
 }
 
@@ -73,10 +85,11 @@ func (m *checker) hex(key, value string, digits int) {
 	m.unless(err == nil && len(value) == digits, key, value, strconv.Itoa(digits)+" hex digits")
 }
 
-// pair checks that certificate and private key of a table come together.
-func (m *checker) pair(table, cert, key string) {
+// pair checks that certificate and private key come together; prefix is "api.".
+func (m *checker) pair(prefix, cert, key string) {
 	if (cert == "") != (key == "") {
-		m.add("%s.tls_cert = %q and %s.tls_key = %q: must be set together or not at all", table, cert, table, key)
+		keys := []string{prefix + "tls_cert", prefix + "tls_key"}
+		m.add(keys, "%s = %q and %s = %q: must be set together or not at all", keys[0], cert, keys[1], key)
 	}
 }
 
@@ -96,15 +109,13 @@ func (m *checker) mqtt(c MQTT) {
 		m.unless(p != "" && !strings.HasPrefix(p, "/") && !strings.HasSuffix(p, "/") && !strings.ContainsAny(p, "+#"),
 			"mqtt.prefixes", p, `topic levels such as "a/b", without / at the ends and without + and #`)
 	}
-	m.pair("mqtt", c.TLSCert, c.TLSKey)
-	if (c.EmbeddedTLSCert == "") != (c.EmbeddedTLSKey == "") {
-		m.add("mqtt.embedded_tls_cert = %q and mqtt.embedded_tls_key = %q: must be set together or not at all", c.EmbeddedTLSCert, c.EmbeddedTLSKey)
-	}
+	m.pair("mqtt.", c.TLSCert, c.TLSKey)
+	m.pair("mqtt.embedded_", c.EmbeddedTLSCert, c.EmbeddedTLSKey)
 	m.unless(c.EmbeddedTLSClientCA == "" || c.EmbeddedTLSCert != "", "mqtt.embedded_tls_client_ca", c.EmbeddedTLSClientCA, "left out without mqtt.embedded_tls_cert")
 	// Files for TLS with a URL that does without it: the operator believes the
 	// connection to be encrypted, and it is not.
 	if scheme, _, _ := strings.Cut(c.URL, ":"); c.TLSCA+c.TLSCert != "" && slices.Contains([]string{"mqtt", "tcp", "ws"}, scheme) {
-		m.add("mqtt.url = %q is not encrypted, but mqtt.tls_ca or mqtt.tls_cert is set: use mqtts:// or wss://, or leave the files out", shown(c.URL))
+		m.add([]string{"mqtt.url", "mqtt.tls_ca", "mqtt.tls_cert"}, "mqtt.url = %q is not encrypted, but mqtt.tls_ca or mqtt.tls_cert is set: use mqtts:// or wss://, or leave the files out", shown(c.URL))
 	}
 }
 
@@ -113,7 +124,7 @@ func (m *checker) cache(c Cache) {
 	m.unless(c.Timeout >= time.Millisecond && c.Timeout <= time.Second, "cache.timeout", c.Timeout.String(), "1ms to 1s: the record is asked after that")
 	// Braces tell Redis Cluster which part of a name picks the node.
 	m.unless(c.KeyPrefix != "" && !strings.ContainsAny(c.KeyPrefix, "{} "), "cache.key_prefix", c.KeyPrefix, "a name without { } and blanks")
-	m.pair("cache", c.TLSCert, c.TLSKey)
+	m.pair("cache.", c.TLSCert, c.TLSKey)
 }
 
 // backend checks that the Backend Interfaces are served over mutual TLS or not
@@ -125,7 +136,7 @@ func (m *checker) backend(b Backend, servers int) {
 	}
 	m.address("backend.listen", b.Listen)
 	if b.TLSCert == "" || b.TLSKey == "" || b.TLSClientCA == "" {
-		m.add("backend.listen = %q needs backend.tls_cert, backend.tls_key and backend.tls_client_ca: a network server is known by its certificate", b.Listen)
+		m.add([]string{"backend.listen"}, "backend.listen = %q needs backend.tls_cert, backend.tls_key and backend.tls_client_ca: a network server is known by its certificate", b.Listen)
 	}
 }
 
@@ -197,12 +208,12 @@ var (
 // should.
 func (m *checker) url(table, value, username string, u urls) {
 	if passwordInURL.MatchString(value) {
-		m.add("%s.url = %q holds a password: take it out and put it into a file that %s.password_file names", table, shown(value), table)
+		m.add([]string{table + ".url"}, "%s.url = %q holds a password: take it out and put it into a file that %s.password_file names", table, shown(value), table)
 		return
 	}
 	m.unless(u.pattern.MatchString(value), table+".url", shown(value), u.allowed)
 	if username != "" && userInURL.MatchString(value) {
-		m.add("%s.username = %q, but %s.url names a user too: leave one of them out", table, username, table)
+		m.add([]string{table + ".username"}, "%s.username = %q, but %s.url names a user too: leave one of them out", table, username, table)
 	}
 }
 
