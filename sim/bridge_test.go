@@ -174,7 +174,7 @@ func TestHalfDuplexGateway(t *testing.T) {
 
 // Between two transmissions the packet forwarder wants its lead time.
 func TestHalfDuplexGatewayKeepsTheGuard(t *testing.T) {
-	for apart, want := range map[time.Duration]Status{leadTime * time.Microsecond: StatusCollision, (leadTime + 1) * time.Microsecond: StatusOK} {
+	for apart, want := range map[time.Duration]Status{42_500 * time.Microsecond: StatusCollision, 42_501 * time.Microsecond: StatusOK} {
 		clock := newClock()
 		b := clock.bridge(V4Protobuf)
 		g, err := b.AddGateway(GatewayConfig{EUI: 1, HalfDuplex: true})

@@ -274,20 +274,20 @@ func TestBackOff(t *testing.T) {
 // A gateway takes a frame that begins as long after another one, or ends as long
 // before it, as its packet forwarder wants, and one that comes as early.
 func TestStormGatewayKeepsTheGuard(t *testing.T) {
-	const at = 5 * time.Second
+	const at, guard = 5 * time.Second, 42_500 * time.Microsecond // sx1302_hal 2.1.0, jitqueue.c
 	down := StormWindow{Window{Number: 1, Frequency: 868_100_000, Modulation: Modulation{7, 125_000}}, 14}
 	long := down.Airtime(longestAccept, false)
 	for name, c := range map[string]struct {
 		now, from time.Duration
 		taken     bool
 	}{
-		"at once after":  {0, at + long + jitGuard, false},
-		"after":          {0, at + long + jitGuard + 1, true},
-		"at once before": {0, at - long - jitGuard, false},
-		"before":         {0, at - long - jitGuard - 1, true},
+		"at once after":  {0, at + long + guard, false},
+		"after":          {0, at + long + guard + 1, true},
+		"at once before": {0, at - long - guard, false},
+		"before":         {0, at - long - guard - 1, true},
 		"within":         {0, at, false},
-		"in time":        {at + time.Second, at + time.Second + jitGuard, true},
-		"late":           {at + time.Second, at + time.Second + jitGuard - 1, false},
+		"in time":        {at + time.Second, at + time.Second + guard, true},
+		"late":           {at + time.Second, at + time.Second + guard - 1, false},
 	} {
 		s := scenery(t, 1, 1)
 		g, f := s.gateways[0], &stormFrame{device: s.devices[0]}

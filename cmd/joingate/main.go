@@ -69,7 +69,26 @@ devices join by them through gateways behind ChirpStack Gateway Bridges.`,
 	root.PersistentFlags().StringVar(&p.configFile, "config", "", "configuration `FILE` (default: $JOINGATE_CONFIG, else none)")
 	root.AddCommand(p.serveCommand(), p.demoCommand(), p.simulateCommand(), p.benchCommand(), p.accountCommand(), p.userCommand(), p.accessKeyCommand(), p.auditCommand(), p.recordCommand(), p.keysCommand(), p.sessionCommand(), p.callCommand(), p.nodeCommand(),
 		p.gatewayCommand(), p.bandCommand(), p.configCommand(), p.permissionCommand(), p.brokerCommand(), p.rejectsCommand(), p.doctorCommand(), p.versionCommand())
+	explainArguments(root)
 	return root
+}
+
+// explainArguments has every command say how it is written when its arguments are
+// too few or too many.
+func explainArguments(c *cobra.Command) {
+	for _, below := range c.Commands() {
+		explainArguments(below)
+	}
+	wanted := c.Args
+	if wanted == nil || c.HasSubCommands() {
+		return
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		if err := wanted(c, args); err != nil {
+			return fmt.Errorf("%w: write it as %s, see %s --help", err, c.UseLine(), c.CommandPath())
+		}
+		return nil
+	}
 }
 
 // group is a command that only holds others: without one of them it is an error.

@@ -53,11 +53,14 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 	m.write("value.toml", "[join]\ncollect_window = \"9s\"\n")
 	m.write("broken.toml", "[join\n")
 	checkMistakes(t, []mistake{
+		{"no argument", m, []string{"call"}, []string{"joingate call ACTION", "--help"}},
+		{"no argument, two deep", m, []string{"node", "remove"}, []string{"joingate node remove DEVEUI", "--help"}},
+		{"one argument too many", m, []string{"gateway", "remove", "0016c001f150000a", "b"}, []string{"joingate gateway remove GWEUI", "--help"}},
 		{"unknown config key", m, []string{"serve", "--config", "typo.toml"}, []string{"typo.toml", "line 3", `"api.listne"`, `did you mean "api.listen"`}},
-		{"bad value in the file", m, []string{"config", "check", "--config", "value.toml"}, []string{"join.collect_window", "9s", "0s to 2s"}},
+		{"bad value in the file", m, []string{"config", "check", "--config", "value.toml"}, []string{"value.toml", "line 2", "join.collect_window", "9s", "0s to 2s"}},
 		{"no TOML", m, []string{"config", "check", "--config", "broken.toml"}, []string{"broken.toml", "line "}},
 		{"no such config file", m, []string{"serve", "--config", "nowhere.toml"}, []string{"nowhere.toml", "does not exist"}},
-		{"bad value of a variable", m.with("JOINGATE_LOG__LEVEL=loud"), []string{"serve"}, []string{"log.level", "loud"}},
+		{"bad value of a variable", m.with("JOINGATE_LOG__LEVEL=loud"), []string{"serve"}, []string{"JOINGATE_LOG__LEVEL", "log.level", "loud"}},
 		{"unknown variable", m.with("JOINGATE_API__LISTNE=x"), []string{"serve"}, []string{"JOINGATE_API__LISTNE", "did you mean JOINGATE_API__LISTEN"}},
 		{"unknown command", m, []string{"sevre"}, []string{`"sevre"`, `did you mean "serve"`}},
 		{"unknown command of a group", m, []string{"node", "imprt"}, []string{`"imprt"`, `did you mean "import"`, "joingate node --help"}},
