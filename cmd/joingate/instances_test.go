@@ -4,68 +4,26 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
-	"syscall"
 	"testing"
 
 	"joingate/sim"
+	"joingate/soak/servers"
 
 	"golang.org/x/sync/errgroup"
 )
 
 // startPostgres starts a server of the test's own and gives the URL of an empty
-// database; "" where PostgreSQL is not installed.
+// database.
 func (m machine) startPostgres() string {
 	m.t.Helper()
-	bins, err := filepath.Glob("/usr/lib/postgresql/*/bin")
-	check(m.t, err)
-	if len(bins) == 0 {
-		return ""
-	}
-	folder, err := os.MkdirTemp("", "joingate-postgres")
+	folder, err := os.MkdirTemp("", "joingate-postgres") // PostgreSQL's user cannot enter the test's
 	check(m.t, err)
 	m.t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	as := unprivileged(m.t, folder)
-	bin := slices.Max(bins)
-	run := func(name string, args ...string) *exec.Cmd {
-		c := exec.Command(filepath.Join(bin, name), args...)
-		c.Dir, c.SysProcAttr = folder, &syscall.SysProcAttr{Credential: as}
-		return c
-	}
-	data := filepath.Join(folder, "data")
-	if said, err := run("initdb", "--pgdata="+data, "--username=joingate", "--auth=trust", "--encoding=UTF8", "--no-sync").CombinedOutput(); err != nil {
-		m.t.Fatalf("initdb: %v\n%s", err, said)
-	}
-	_, port, _ := strings.Cut(freeAddress(m.t), ":")
-	server := run("postgres", "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=")
-	check(m.t, server.Start())
-	m.t.Cleanup(func() {
-		_ = server.Process.Signal(syscall.SIGQUIT) // ends its children too, at once
-		_ = server.Wait()
-	})
-	eventually(m.t, "PostgreSQL answers", func() bool { return run("pg_isready", "-q", "-h", "127.0.0.1", "-p", port).Run() == nil })
-	return "postgres://joingate@127.0.0.1:" + port + "/postgres?sslmode=disable"
-}
-
-// unprivileged is whom PostgreSQL runs as when the tests run as root, which it
-// refuses; the folder becomes theirs.
-func unprivileged(t testing.TB, folder string) *syscall.Credential {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	who, err := user.Lookup("postgres")
-	check(t, err)
-	uid, err1 := strconv.Atoi(who.Uid)
-	gid, err2 := strconv.Atoi(who.Gid)
-	check(t, err1)
-	check(t, err2)
-	check(t, os.Chown(folder, uid, gid))
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	p, err := servers.NewPostgres(folder)
+	installed(m.t, err)
+	m.t.Cleanup(p.Kill)
+	return p.URLAt(p.Address())
 }
 
 // Three instances behind one broker, on PostgreSQL and Redis: one join for a frame
@@ -80,9 +38,6 @@ func TestThreeInstances(t *testing.T) {
 	}
 	m := newMachine(t)
 	database := m.startPostgres()
-	if database == "" {
-		t.Skip("PostgreSQL is not installed: apt-get install postgresql")
-	}
 	broker, redis := freeAddress(t), freeAddress(t)
 	m.startMosquitto(broker)
 	kill := m.startRedis(redis)
