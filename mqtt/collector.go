@@ -35,6 +35,7 @@ type frame struct {
 	copies     []uplinkCopy // once the frame was collected, only gather adds to them
 	surplus    int          // copies beyond maxCopies
 	collected  bool
+	stranger   bool // in the name of a device that is not on record, as far as one knows
 
 	waiting waiting // where it waits for its turn
 	shed    bool    // it lost its turn in its first line; another gateway's copy may get it one

@@ -57,6 +57,9 @@ const (
 	// maxWaiting is how many more wait for each of the two. At a few thousand joins a
 	// second that is as long as a join can wait and still be answered.
 	maxWaiting = 32 << 10
+	// maxStrange is how many of those are in each of the two whom nobody knows, or who
+	// have not proved who they are. What few of them do at a time, they do no slower.
+	maxStrange = 16
 )
 
 // Config is what an Edge needs. Handler, Registerer, Logger and Broker.URL must
@@ -83,6 +86,11 @@ type Config struct {
 	// is asked before a join-accept is handed to another gateway. Nil: airtime is not
 	// planned.
 	Airtime joinserver.Airtime
+
+	// Known reports whether a device is on record, as far as one knows without
+	// asking: in a flood, frames in the names of others wait for themselves. Nil: all
+	// are.
+	Known func(device joinserver.EUI64) bool
 
 	// Able reports why this instance cannot answer joins at the moment: it is asked
 	// every second, and while it cannot the share group does without it. Nil: it
@@ -157,9 +165,10 @@ func newEdge(c Config, broker publisher) (*Edge, error) {
 	}
 	e.pipeline = &pipeline{
 		handler: c.Handler, now: c.Now, workers: e.workers, transmitter: e.transmitter, reporter: e.reporter,
-		metrics: e.metrics, alarm: e.alarm, shared: c.Copies, ctx: ctx, lead: c.SendLead, accountOf: joinserver.Attempt.Account,
+		metrics: e.metrics, alarm: e.alarm, shared: c.Copies, ctx: ctx, lead: c.SendLead, accountOf: joinserver.Attempt.Account, known: c.Known,
 		collector: newCollector(c.CollectWindow, maxFrames),
-		byGateway: newStage(maxPreparing, maxWaiting, c.SendLead), byAccount: newStage(maxAnswering, maxWaiting, c.SendLead),
+		byGateway: newStage(maxPreparing, maxWaiting, c.SendLead), strangers: newStage(maxStrange, maxWaiting, c.SendLead),
+		byAccount: newStage(maxAnswering, maxWaiting, c.SendLead), doubted: newStage(maxStrange, maxWaiting, c.SendLead),
 	}
 	if c.Outbox != nil {
 		e.courier = &courier{outbox: c.Outbox, turn: c.Turn, broker: broker, metrics: e.metrics, log: c.Logger, pause: pause}
@@ -174,9 +183,9 @@ func (e *Edge) gauges() []prometheus.Collector {
 		gauge("joingate_frames_open", "Join-requests that are collected, answered or remembered until their RX2.", e.pipeline.open),
 		gauge("joingate_downlinks_open", "Downlink commands whose acks may still come.", e.transmitter.open),
 		gauge("joingate_joins_waiting_to_prepare", "Join-requests that wait in the lines of gateways.",
-			func() float64 { return e.pipeline.waitingFor(e.pipeline.byGateway) }),
+			func() float64 { return e.pipeline.waitingFor(e.pipeline.byGateway, e.pipeline.strangers) }),
 		gauge("joingate_joins_waiting_to_answer", "Join-requests that wait in the lines of accounts.",
-			func() float64 { return e.pipeline.waitingFor(e.pipeline.byAccount) }),
+			func() float64 { return e.pipeline.waitingFor(e.pipeline.byAccount, e.pipeline.doubted) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "joingate_frames_forgotten_total", Help: "Join-requests that were forgotten before their RX2, to make room for new ones.",
 		}, e.pipeline.forgotten),

@@ -27,6 +27,11 @@ type Handler interface {
 // to wait for its turn, first in the line of a gateway that heard it, then in that
 // of the account whose device it has proved to be.
 //
+// Frames that come in the name of nobody on record, and those that have not proved
+// to be of their device, have a few places of their own at each of the two. They are
+// served as quickly as any while there are few of them; a flood of them takes the
+// places of nobody else.
+//
 // Where instances share their copies, a frame is claimed before Prepare, and what
 // others have handed over is gathered before Answer. A frame that another instance
 // has claimed ends there: no Answer, and no word of what became of it.
@@ -43,10 +48,14 @@ type pipeline struct {
 	shared      Copies          // nil: this is the only instance
 	ctx         context.Context // of the handler's calls; done when the edge stops
 
+	known func(device joinserver.EUI64) bool // may be wrong, either way; nil: all are
+
 	mu        sync.Mutex
 	collector *collector
-	byGateway *stage
-	byAccount *stage
+	byGateway *stage // before Prepare
+	strangers *stage // … in the name of devices that are not on record; by gateway too
+	byAccount *stage // before Answer
+	doubted   *stage // … that have not proved to be of their device; by DevEUI
 	draining  bool
 }
 
@@ -80,6 +89,7 @@ func (p *pipeline) collect(copy uplinkCopy) (f *frame, where placement, shed *fr
 	case where == furtherCopy:
 		shed = p.further(f, copy.Reception)
 	case where == firstCopy:
+		f.stranger = p.isStranger(f.phyPayload)
 		if p.collector.collecting.len() == 1 {
 			p.alarm.ring()
 		}
@@ -88,17 +98,36 @@ func (p *pipeline) collect(copy uplinkCopy) (f *frame, where placement, shed *fr
 	return f, where, shed
 }
 
+// isStranger reports whether a frame comes in the name of a device that is not on
+// record, or of none.
+func (p *pipeline) isStranger(phyPayload []byte) bool {
+	if p.known == nil {
+		return false
+	}
+	request, _, err := joinserver.ParseRequest(phyPayload)
+	return err != nil || !p.known(request.DevEUI)
+}
+
 // admit puts a frame into the line of a gateway that has heard it. The lock is held.
 func (p *pipeline) admit(f *frame, heard joinserver.Reception) (shed *frame) {
-	runs, shed := p.byGateway.enter(heard.Received, party(heard.Gateway), f)
+	s := p.entrance(f)
+	runs, shed := s.enter(heard.Received, party(heard.Gateway), f)
 	if runs {
-		p.workers.run(func() { p.serve(p.byGateway, f, p.prepare) })
+		p.workers.run(func() { p.serve(s, f, p.prepare) })
 	}
 	if shed != nil && !shed.collected {
 		shed.shed = true // until its window has passed, another gateway may speak for it
 		return nil
 	}
 	return shed
+}
+
+// entrance gives the lines that a frame waits in first.
+func (p *pipeline) entrance(f *frame) *stage {
+	if f.stranger {
+		return p.strangers
+	}
+	return p.byGateway
 }
 
 // further lets the gateway of a further copy speak for the frame: a device is not to
@@ -110,7 +139,7 @@ func (p *pipeline) further(f *frame, heard joinserver.Reception) (shed *frame) {
 		f.shed = false
 		return p.admit(f, heard)
 	case f.waiting.line != nil:
-		p.byGateway.offer(heard.Received, party(heard.Gateway), f)
+		p.entrance(f).offer(heard.Received, party(heard.Gateway), f)
 	}
 	return nil
 }
@@ -142,15 +171,20 @@ func (p *pipeline) endWindows(now time.Time) (shed []*frame, next time.Time, any
 }
 
 // meet is called once when a frame is prepared and once when its window has passed.
-// The second one puts it into the line of its account. The lock is held.
+// The second one puts it into the line of its account, or of the device that it has
+// not proved to be of. The lock is held.
 func (p *pipeline) meet(f *frame) (shed *frame) {
 	f.met++
 	if f.met < 2 {
 		return nil
 	}
-	runs, shed := p.byAccount.enter(p.now(), accountParty(f.account), f)
+	s, who := p.byAccount, accountParty(f.account)
+	if f.account == 0 {
+		s, who = p.doubted, party(f.attempt.Request.DevEUI)
+	}
+	runs, shed := s.enter(p.now(), who, f)
 	if runs {
-		p.workers.run(func() { p.serve(p.byAccount, f, p.answer) })
+		p.workers.run(func() { p.serve(s, f, p.answer) })
 	}
 	return shed
 }
@@ -331,11 +365,15 @@ func (p *pipeline) idle() bool {
 	return p.collector.collecting.len() == 0 && p.workers.idle()
 }
 
-// waitingFor counts the frames that wait for their turn in a stage.
-func (p *pipeline) waitingFor(s *stage) float64 {
+// waitingFor counts the frames that wait for their turn.
+func (p *pipeline) waitingFor(stages ...*stage) float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return float64(s.waiting)
+	waiting := 0
+	for _, s := range stages {
+		waiting += s.waiting
+	}
+	return float64(waiting)
 }
 
 // forgotten counts the frames that had to make room before their RX2.
