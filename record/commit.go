@@ -5,9 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -37,29 +35,12 @@ type pendingJoin struct {
 // A claim that is under way is decided even if ctx ends: whoever waits for it
 // learns that it is not to be sent.
 func (r *Record) Commit(ctx context.Context, c joinserver.Claim) (joinserver.Grant, error) {
-	select {
-	case <-r.stop: // nobody is let in any more, so that those who wait come to an end
-		return joinserver.Grant{}, ErrClosed
-	default:
-	}
 	p := &pendingJoin{claim: c, done: make(chan struct{})}
-	select {
-	case r.commits <- p:
-	case <-ctx.Done():
-		return joinserver.Grant{}, ctx.Err()
-	case <-r.stop:
-		return joinserver.Grant{}, ErrClosed
+	if err := hand(ctx, r.commits, p, p.done, r.stop); err != nil {
+		return joinserver.Grant{}, err
 	}
-	select {
-	case <-p.done:
-		return p.grant, p.err
-	case <-ctx.Done():
-		return joinserver.Grant{}, ctx.Err()
-	}
+	return p.grant, p.err
 }
-
-// ErrClosed says that the record was closed before the join came to it.
-var ErrClosed = errors.New("record is closed")
 
 // commitLoop gathers the claims that wait and commits them together. When it has
 // not been idle for a while, it gives way to other programs.
@@ -76,28 +57,12 @@ func (r *Record) commitLoop() {
 			}
 			idle = time.Now()
 		}
-		r.commitBatch(r.gather(p))
+		r.commitBatch(gather(r.commits, p, maxBatch))
 		if time.Since(idle) > longestHold {
 			giveWay()
 			idle = time.Now()
 		}
 	}
-}
-
-// gather takes the claims that wait. Those which the last commit has woken get the
-// processor first: of a storm, most come again at once.
-func (r *Record) gather(first *pendingJoin) []*pendingJoin {
-	runtime.Gosched()
-	batch := []*pendingJoin{first}
-	for len(batch) < maxBatch {
-		select {
-		case p := <-r.commits:
-			batch = append(batch, p)
-		default:
-			return batch
-		}
-	}
-	return batch
 }
 
 // commitBatch decides every claim of the batch in one transaction. If the

@@ -21,6 +21,9 @@ type engine struct {
 	maxBulkArgs int            // of a statement of several rows
 	numbered    bool           // placeholders are $1, $2, …; else ? will do
 
+	among string             // condition that a column is in the list, which is $1
+	list  func([]string) any // the list as an argument
+
 	locks  locks
 	remote bool // a network lies between, on which answers can stay out
 }

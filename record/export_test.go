@@ -79,3 +79,17 @@ func IsJoinEvent(line []byte) bool {
 	_, ok := readLoggedJoin(line)
 	return ok
 }
+
+// PoliciesTogether reads the policies with one statement.
+func (r *Record) PoliciesTogether(devices []joinserver.EUI64) ([]joinserver.Policy, []error) {
+	batch := make([]*lookup, len(devices))
+	for i, device := range devices {
+		batch[i] = &lookup{device: device, done: make(chan struct{})}
+	}
+	r.lookUp(batch)
+	policies, errs := make([]joinserver.Policy, len(batch)), make([]error, len(batch))
+	for i, l := range batch {
+		policies[i], errs[i] = l.policy, l.err
+	}
+	return policies, errs
+}

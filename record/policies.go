@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"joingate/band"
@@ -13,11 +14,12 @@ import (
 )
 
 // policyStatements are what reading policies needs.
-type policyStatements struct{ policy, gateway, sessions *sql.Stmt }
+type policyStatements struct{ policies, gateway, sessions *sql.Stmt }
 
 const (
-	sqlPolicy = `
-SELECT n.account_id, n.enabled, n.mac_version, n.sealed_app, n.sealed_nwk, n.version,
+	// Its one argument is all the DevEUIs, see engine.among.
+	sqlPolicies = `
+SELECT n.dev_eui, n.account_id, n.enabled, n.mac_version, n.sealed_app, n.sealed_nwk, n.version,
        COALESCE(g.id, 0), COALESCE(g.version, 0),
        COALESCE(p.id, 0), COALESCE(p.version, 0), COALESCE(p.type, ''), COALESCE(p.owner_id, 0), COALESCE(p.enabled, FALSE),
        COALESCE(p.join_eui, '0000000000000000'), COALESCE(p.band_plan_group, 0), COALESCE(p.class_mode, ''), COALESCE(p.rx_delay_s, 0), p.data_rate,
@@ -26,49 +28,121 @@ FROM nodes n
 LEFT JOIN node_groups g ON g.id = n.group_id
 LEFT JOIN join_permissions p ON p.id = g.permission_id
 LEFT JOIN imports i ON i.id = n.import_id
-WHERE n.dev_eui = $1 AND (n.import_id IS NULL OR i.in_force)`
+WHERE n.dev_eui {among} AND (n.import_id IS NULL OR i.in_force)`
 	sqlGateway = `
 SELECT w.account_id, w.enabled, w.band_plan_group, a.roaming_gateways, w.version
 FROM gateways w JOIN accounts a ON a.id = w.account_id WHERE w.gw_eui = $1`
 )
 
-func preparePolicies(ctx context.Context, db *sql.DB) (*policyStatements, error) {
-	policy, err1 := db.PrepareContext(ctx, sqlPolicy)
+func (e *engine) preparePolicies(ctx context.Context, db *sql.DB) (*policyStatements, error) {
+	policies, err1 := db.PrepareContext(ctx, strings.Replace(sqlPolicies, "{among}", e.among, 1))
 	gateway, err2 := db.PrepareContext(ctx, sqlGateway)
 	sessions, err3 := db.PrepareContext(ctx, sqlSessions)
-	return &policyStatements{policy, gateway, sessions}, errors.Join(err1, err2, err3)
+	return &policyStatements{policies, gateway, sessions}, errors.Join(err1, err2, err3)
 }
 
-// Policy implements joinserver.Policies from the truth.
+// maxLookups bounds how many policies one statement reads, so that none waits long
+// for the others.
+const maxLookups = 256
+
+// lookupLoops is how many such statements run at a time.
+const lookupLoops = 2
+
+// lookup is a policy that somebody waits for.
+type lookup struct {
+	device joinserver.EUI64
+	policy joinserver.Policy
+	err    error
+	done   chan struct{}
+}
+
+// Policy implements joinserver.Policies from the truth. Concurrent calls share a
+// statement, which begins after them all; a single one waits for nobody.
 func (r *Record) Policy(ctx context.Context, device joinserver.EUI64) (joinserver.Policy, error) {
-	var (
-		policy       joinserver.Policy
-		n, g, p      = &policy.Node, &policy.Group, &policy.Permission
-		app, nwk     []byte
-		mac, joinEUI string
-		rxDelay      int64
-		dataRate     sql.NullInt64
-	)
-	n.DevEUI = device
-	ctx, cancel := r.bound(ctx, r.busyTimeout)
+	l := &lookup{device: device, done: make(chan struct{})}
+	if err := hand(ctx, r.lookups, l, l.done, r.stop); err != nil {
+		return joinserver.Policy{}, err
+	}
+	return l.policy, l.err
+}
+
+// lookupLoop reads the policies that are waited for, all in one.
+func (r *Record) lookupLoop() {
+	for {
+		select {
+		case first := <-r.lookups:
+			r.lookUp(gather(r.lookups, first, maxLookups))
+		case <-r.stop:
+			return
+		}
+	}
+}
+
+// lookUp finds what each lookup is for. A fault of one node is its own.
+func (r *Record) lookUp(batch []*lookup) {
+	waiting := make(map[joinserver.EUI64][]*lookup, len(batch))
+	devices := make([]string, 0, len(batch))
+	for _, l := range batch {
+		if waiting[l.device] == nil {
+			devices = append(devices, l.device.String())
+		}
+		waiting[l.device] = append(waiting[l.device], l)
+		l.err = joinserver.ErrUnknownDevice
+	}
+	err := r.readPolicies(devices, func(device joinserver.EUI64, policy joinserver.Policy, err error) {
+		for _, l := range waiting[device] {
+			l.policy, l.err = policy, err
+		}
+	})
+	for _, l := range batch {
+		if err != nil {
+			l.policy, l.err = joinserver.Policy{}, fmt.Errorf("read policy of %s: %w", l.device, explain(err))
+		}
+		close(l.done)
+	}
+}
+
+func (r *Record) readPolicies(devices []string, found func(joinserver.EUI64, joinserver.Policy, error)) error {
+	ctx, cancel := r.bound(context.Background(), r.busyTimeout)
 	defer cancel()
-	err := r.policies.policy.QueryRowContext(ctx, device.String()).Scan(&n.Account, &n.Enabled, &mac, &app, &nwk, &n.Version,
+	rows, err := r.policies.policies.QueryContext(ctx, r.engine.list(devices))
+	return eachRow(rows, err, func(rows *sql.Rows) error {
+		device, policy, err := r.scanPolicy(rows)
+		if device == (joinserver.EUI64{}) && err != nil {
+			return err
+		}
+		found(device, policy, err)
+		return nil
+	})
+}
+
+// scanPolicy reads a row of sqlPolicies. Without a device the row could not be read.
+func (r *Record) scanPolicy(rows *sql.Rows) (device joinserver.EUI64, policy joinserver.Policy, err error) {
+	var (
+		n, g, p              = &policy.Node, &policy.Group, &policy.Permission
+		app, nwk             []byte
+		devEUI, mac, joinEUI string
+		rxDelay              int64
+		dataRate             sql.NullInt64
+		err1, err2, err3     error
+	)
+	err = rows.Scan(&devEUI, &n.Account, &n.Enabled, &mac, &app, &nwk, &n.Version,
 		&g.ID, &g.Version, &p.ID, &p.Version, &p.Type, &p.Owner, &p.Enabled, &joinEUI, &p.BandPlanGroup, &p.ClassMode, &rxDelay, &dataRate, &p.RequireOwn)
-	if errors.Is(err, sql.ErrNoRows) {
-		return joinserver.Policy{}, joinserver.ErrUnknownDevice
+	if err == nil {
+		device, err = joinserver.ParseEUI64(devEUI)
 	}
 	if err != nil {
-		return joinserver.Policy{}, fmt.Errorf("read policy of %s: %w", device, explain(err))
+		return joinserver.EUI64{}, joinserver.Policy{}, err
 	}
-	var err1, err2, err3 error
+	n.DevEUI = device
 	n.MACVersion, err1 = band.ParseMACVersion(mac)
 	n.Keys, err2 = r.openRootKeys(device, app, nwk)
 	p.JoinEUI, err3 = joinserver.ParseEUI64(joinEUI)
 	p.RxDelay, p.DataRate = time.Duration(rxDelay)*time.Second, dataRateOf(dataRate)
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return joinserver.Policy{}, fmt.Errorf("record of %s: %w", device, err)
+		return device, joinserver.Policy{}, fmt.Errorf("record of %s: %w", device, err)
 	}
-	return policy, nil
+	return device, policy, nil
 }
 
 // Gateways implements joinserver.Policies from the truth. A gateway in stock

@@ -40,6 +40,8 @@ var postgresEngine = engine{
 
 	bulkSizes: []int{512, 128, 32, 8, 2, 1}, maxBulkArgs: 16384,
 	numbered: true,
+	among:    `= ANY($1)`,
+	list:     func(texts []string) any { return texts },
 	remote:   true,
 	locks: locks{
 		turn:       `SELECT value FROM revision FOR UPDATE`,

@@ -63,6 +63,7 @@ type Record struct {
 	sqlitePath  string // empty: another engine
 
 	policies *policyStatements
+	lookups  chan *lookup
 	joins    *joinStatements
 	commits  chan *pendingJoin
 	observe  func(joins int, took time.Duration)
@@ -104,6 +105,9 @@ func Open(ctx context.Context, o Options) (*Record, error) {
 		r, err := open(ctx, o)
 		if err == nil {
 			r.stopped.Go(r.commitLoop)
+			for range lookupLoops {
+				r.stopped.Go(r.lookupLoop)
+			}
 			return r, nil
 		}
 		if !isPassing(err) || time.Now().After(deadline) {
@@ -136,7 +140,7 @@ func open(ctx context.Context, o Options) (*Record, error) {
 	r := &Record{
 		engine: e, committer: p.joins, writer: p.writer, reader: p.reader, sealer: o.Sealer, now: o.Now, observe: o.Observe, busyTimeout: o.BusyTimeout,
 		sqlitePath: o.SQLitePath,
-		commits:    make(chan *pendingJoin), stop: make(chan struct{}),
+		commits:    make(chan *pendingJoin), lookups: make(chan *lookup), stop: make(chan struct{}),
 		addrCursor: rand.Int64N(1 << 25), // programs on one record begin apart
 	}
 	r.sinks = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(o.Sinks))), func(sink string) bool { return sink == MQTT })
@@ -151,7 +155,7 @@ func (r *Record) prepare(ctx context.Context) error {
 		return err
 	}
 	var err1, err2, err3 error
-	r.policies, err1 = preparePolicies(ctx, r.reader)
+	r.policies, err1 = r.engine.preparePolicies(ctx, r.reader)
 	r.joins, err2 = r.engine.prepareJoins(ctx, r.committer)
 	err3 = r.prepareOutboxes(ctx)
 	return errors.Join(err1, err2, err3)

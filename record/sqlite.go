@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -22,6 +23,8 @@ var sqliteEngine = engine{
 	schema:  func(text []byte) []byte { return forSQLite.ReplaceAll(text, []byte("$1")) },
 	// The driver looks through all arguments of a statement for each of them.
 	bulkSizes: []int{16, 4, 1}, maxBulkArgs: 96,
+	among: `IN (SELECT value FROM json_each($1))`,
+	list:  func(texts []string) any { return `["` + strings.Join(texts, `","`) + `"]` },
 }
 
 // forSQLite finds what the migrations hold for SQLite in comments that begin with
