@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 
@@ -70,5 +71,32 @@ func TestPolicyReadAmongManyIsNotOld(t *testing.T) {
 		}
 		stop()
 		readers.Wait()
+	})
+}
+
+func TestDevEUIs(t *testing.T) {
+	onEngines(t, func(t *testing.T, w *world) {
+		w.importNodes(t, w.r, band.MAC1_0_3, 0, 50)
+		var want []string
+		for i := range 50 {
+			want = append(want, devEUI(i).String())
+		}
+		slices.Sort(want)
+		list := func(since int64) (got []string, revision int64) {
+			revision, err := w.r.DevEUIs(t.Context(), since, func(device joinserver.EUI64) { got = append(got, device.String()) })
+			check(t, err)
+			return got, revision
+		}
+		got, revision := list(-1)
+		if !slices.Equal(got, want) {
+			t.Errorf("listed %v, want %v", got, want)
+		}
+		if got, again := list(revision); got != nil || again != revision {
+			t.Errorf("listed %d at revision %d, although nothing was written since %d", len(got), again, revision)
+		}
+		w.importNodes(t, w.r, band.MAC1_0_3, 50, 51)
+		if got, later := list(revision); len(got) != 51 || later <= revision {
+			t.Errorf("listed %d at revision %d after one more", len(got), later)
+		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"joingate/cache"
 	"joingate/joinserver"
 	"joingate/record"
 
@@ -40,10 +41,16 @@ func (j countedJoins) Commit(ctx context.Context, c joinserver.Claim) (joinserve
 // nonces by a look at all of them, which waits until the storm of joins is over
 // that meets a server after an outage.
 const (
-	lookAtOutbox = 15 * time.Second
-	firstCare    = 10 * time.Minute
-	careEvery    = time.Hour
+	lookAtOutbox  = 15 * time.Second
+	lookAtDevices = 10 * time.Second
+	firstCare     = 10 * time.Minute
+	careEvery     = time.Hour
 )
+
+// devicesShare is how many times as long as a look at the devices takes the next one
+// waits: with a million devices and an administrator who is always at work, the looks
+// take this part of a processor.
+const devicesShare = 20
 
 // prunedAfter is how long online states of gateways and notifications that were
 // handled stay on record.
@@ -54,20 +61,21 @@ const mostExhausted = 10_000
 
 // recordWatch shows what waits in the record, and what comes to its end there.
 type recordWatch struct {
-	record *record.Record
-	log    *zap.Logger
-	now    func() time.Time
+	record  *record.Record
+	devices *cache.Known
+	log     *zap.Logger
+	now     func() time.Time
 
 	events, age, exhausted prometheus.Gauge
 }
 
 // newRecordWatch registers the metrics of a record; run fills them.
-func newRecordWatch(to prometheus.Registerer, r *record.Record, log *zap.Logger) (*recordWatch, error) {
+func newRecordWatch(to prometheus.Registerer, r *record.Record, devices *cache.Known, log *zap.Logger) (*recordWatch, error) {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
 	w := &recordWatch{
-		record: r, log: log, now: time.Now,
+		record: r, devices: devices, log: log, now: time.Now,
 		events:    gauge("joingate_outbox_events", "Join events that waited for the broker at the last look, up to 10,000."),
 		age:       gauge("joingate_outbox_age_seconds", "How long the oldest join event had waited for the broker at the last look."),
 		exhausted: gauge("joingate_devices_near_exhaustion", "Devices that had used over 90 % of their DevNonces, RJcounts or JoinNonces at the last look, once an hour."),
@@ -77,8 +85,9 @@ func newRecordWatch(to prometheus.Registerer, r *record.Record, log *zap.Logger)
 
 // run looks until the context ends.
 func (w *recordWatch) run(ctx context.Context) {
-	outbox, care := time.NewTicker(lookAtOutbox), time.NewTimer(firstCare)
+	outbox, devices, care := time.NewTicker(lookAtOutbox), time.NewTimer(0), time.NewTimer(firstCare)
 	defer outbox.Stop()
+	defer devices.Stop()
 	defer care.Stop()
 	w.lookAtOutbox(ctx)
 	for {
@@ -87,6 +96,8 @@ func (w *recordWatch) run(ctx context.Context) {
 			return
 		case <-outbox.C:
 			w.lookAtOutbox(ctx)
+		case <-devices.C:
+			devices.Reset(w.lookAtDevices(ctx))
 		case <-care.C:
 			w.lookAtNonces(ctx)
 			w.prune(ctx)
@@ -111,6 +122,15 @@ func (w *recordWatch) lookAtOutbox(ctx context.Context) {
 		age = max(0, w.now().Sub(backlog.Oldest).Seconds())
 	}
 	w.age.Set(age)
+}
+
+// lookAtDevices keeps up with who is on record, and tells how long to leave it so.
+func (w *recordWatch) lookAtDevices(ctx context.Context) time.Duration {
+	began := w.now()
+	if err := w.devices.Look(ctx); err != nil {
+		w.failed(ctx, "devices on record cannot be listed", err)
+	}
+	return max(lookAtDevices, devicesShare*w.now().Sub(began))
 }
 
 func (w *recordWatch) lookAtNonces(ctx context.Context) {

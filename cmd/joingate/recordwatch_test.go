@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"joingate/cache"
 	"joingate/joinserver"
 	"joingate/record"
 
@@ -24,7 +25,8 @@ func TestRecordWatch(t *testing.T) {
 	r, err := record.Open(t.Context(), record.Options{SQLitePath: path, KEK: make([]byte, 32)})
 	check(t, err)
 	core, logs := observer.New(zap.WarnLevel)
-	w, err := newRecordWatch(prometheus.NewRegistry(), r, zap.New(core))
+	devices := cache.NewKnown(r.DevEUIs)
+	w, err := newRecordWatch(prometheus.NewRegistry(), r, devices, zap.New(core))
 	check(t, err)
 	now := time.UnixMilli(1_800_000_000_000)
 	w.now = func() time.Time { return now }
@@ -50,6 +52,10 @@ func TestRecordWatch(t *testing.T) {
 		db.do(`INSERT INTO notifications (id, account_id, category, notice_ms, handled_ms, content) VALUES (?, 1, 'c', 1, ?, '{}')`, ago, now.Add(-ago).UnixMilli())
 	}
 	shows(2, 30, 1)
+	stranger, device := joinserver.EUI64{2}, joinserver.EUI64{7: 1}
+	if again := w.lookAtDevices(t.Context()); devices.Has(stranger) || !devices.Has(device) || again < lookAtDevices {
+		t.Errorf("after a look: a stranger is known: %t, the device: %t; the next look comes after %s", devices.Has(stranger), devices.Has(device), again)
+	}
 	if n := db.number(`SELECT COUNT(*) FROM notifications`); n != 1 {
 		t.Errorf("%d notifications are left, not 1", n)
 	}

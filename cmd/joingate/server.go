@@ -12,6 +12,7 @@ import (
 
 	"joingate/backend"
 	"joingate/band"
+	"joingate/cache"
 	"joingate/config"
 	"joingate/joinserver"
 	"joingate/keyring"
@@ -193,11 +194,12 @@ func (s *server) startEdge(handler mqtt.Handler, watch *linkwan.Watch) error {
 			return s.record.Ready(ctx)
 		}
 	}
+	devices := cache.NewKnown(s.record.DevEUIs)
 	edge, err := mqtt.New(mqtt.Config{
 		Broker:   connection,
 		Prefixes: m.Prefixes, ShareGroup: m.ShareGroup, CollectWindow: s.config.Join.CollectWindow,
 		Copies: s.shared.copies, IDs: s.shared.ids, Airtime: s.shared.airtime,
-		Able:    able,
+		Known: devices.Has, Able: able,
 		Handler: handler, Outbox: s.record, Turn: s.turn("mqtt", brokerTurn), Gateways: watch, Registerer: s.registry, Logger: s.log.Named("joins"),
 	})
 	if err != nil {
@@ -205,7 +207,7 @@ func (s *server) startEdge(handler mqtt.Handler, watch *linkwan.Watch) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.edge, s.stopEdge = edge, cancel
-	look, err := newRecordWatch(s.registry, s.record, s.log)
+	look, err := newRecordWatch(s.registry, s.record, devices, s.log)
 	if err != nil {
 		return err
 	}
