@@ -58,6 +58,7 @@ func (r *Record) commitLoop() {
 			idle = time.Now()
 		}
 		r.commitBatch(gather(r.commits, p, maxBatch))
+		r.checkpoints.finish(r.committer)
 		if time.Since(idle) > longestHold {
 			giveWay()
 			idle = time.Now()
@@ -85,6 +86,7 @@ func (r *Record) commitBatch(batch []*pendingJoin) {
 		close(p.done)
 	}
 	r.observe(len(batch), r.now().Sub(start))
+	r.checkpoints.committed(len(batch))
 	if granted {
 		r.signalOutboxes()
 	}

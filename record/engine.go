@@ -76,10 +76,17 @@ func (e *engine) statement(text string) string {
 
 // pools are the connections to a database. Joins have one of their own, so that
 // no other write keeps them waiting for it.
-type pools struct{ joins, writer, reader *sql.DB }
+type pools struct {
+	joins, writer, reader *sql.DB
+	checkpoints           *sql.DB // nil: the engine makes its own
+}
 
 func (p pools) close() error {
-	return errors.Join(p.reader.Close(), p.joins.Close(), p.writer.Close())
+	var err error
+	if p.checkpoints != nil {
+		err = p.checkpoints.Close()
+	}
+	return errors.Join(err, p.reader.Close(), p.joins.Close(), p.writer.Close())
 }
 
 // bound ends a context when an answer has stayed out for too long. What is on

@@ -57,10 +57,7 @@ func (o *Outbox) Notify() <-chan struct{} { return o.added }
 
 func (r *Record) signalOutboxes() {
 	for _, o := range r.outboxes {
-		select {
-		case o.added <- struct{}{}:
-		default:
-		}
+		wake(o.added)
 	}
 }
 

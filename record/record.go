@@ -62,13 +62,14 @@ type Record struct {
 	busyTimeout time.Duration
 	sqlitePath  string // empty: another engine
 
-	policies *policyStatements
-	lookups  chan *lookup
-	joins    *joinStatements
-	commits  chan *pendingJoin
-	observe  func(joins int, took time.Duration)
-	sinks    []string // besides MQTT
-	outboxes map[string]*Outbox
+	policies    *policyStatements
+	lookups     chan *lookup
+	joins       *joinStatements
+	commits     chan *pendingJoin
+	checkpoints *checkpoints
+	observe     func(joins int, took time.Duration)
+	sinks       []string // besides MQTT
+	outboxes    map[string]*Outbox
 
 	delivered, sinkDelivered bulk // of outbox and outbox_sinks
 
@@ -105,6 +106,7 @@ func Open(ctx context.Context, o Options) (*Record, error) {
 		r, err := open(ctx, o)
 		if err == nil {
 			r.stopped.Go(r.commitLoop)
+			r.stopped.Go(func() { r.checkpoints.run(r.stop) })
 			for range lookupLoops {
 				r.stopped.Go(r.lookupLoop)
 			}
@@ -139,8 +141,9 @@ func open(ctx context.Context, o Options) (*Record, error) {
 	}
 	r := &Record{
 		engine: e, committer: p.joins, writer: p.writer, reader: p.reader, sealer: o.Sealer, now: o.Now, observe: o.Observe, busyTimeout: o.BusyTimeout,
-		sqlitePath: o.SQLitePath,
-		commits:    make(chan *pendingJoin), lookups: make(chan *lookup), stop: make(chan struct{}),
+		sqlitePath:  o.SQLitePath,
+		checkpoints: newCheckpoints(p.checkpoints),
+		commits:     make(chan *pendingJoin), lookups: make(chan *lookup), stop: make(chan struct{}),
 		addrCursor: rand.Int64N(1 << 25), // programs on one record begin apart
 	}
 	r.sinks = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(o.Sinks))), func(sink string) bool { return sink == MQTT })
@@ -165,7 +168,7 @@ func (r *Record) prepare(ctx context.Context) error {
 func (r *Record) Close() error {
 	r.closing.Do(func() { close(r.stop) })
 	r.stopped.Wait()
-	return pools{r.committer, r.writer, r.reader}.close()
+	return pools{joins: r.committer, writer: r.writer, reader: r.reader, checkpoints: r.checkpoints.db}.close()
 }
 
 // Ready reports whether the record can be written, by writing.

@@ -58,6 +58,10 @@ func openSQLite(ctx context.Context, o Options) (p pools, err error) {
 	}
 	p.reader.SetMaxOpenConns(readers)
 	p.reader.SetMaxIdleConns(readers)
+	if p.checkpoints, err = sql.Open("sqlite", sqliteDSN(path, 0, "deferred")); err != nil {
+		return p, err
+	}
+	p.checkpoints.SetMaxOpenConns(1)
 	p.joins = p.writer
 	return p, nil
 }
