@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"database/sql"
+	"strconv"
 	"strings"
 )
 
@@ -10,8 +11,9 @@ import (
 // statement over many rows costs a fraction of many statements, and on a network
 // one round trip instead of many.
 type bulk struct {
-	columns int // arguments of a row
-	sized   []sizedStatement
+	columns int              // arguments of a row
+	arrays  bool             // each column is one argument, an array
+	sized   []sizedStatement // of arrays, one for all sizes
 }
 
 // sizedStatement is a bulk statement for a number of rows.
@@ -20,16 +22,23 @@ type sizedStatement struct {
 	*sql.Stmt
 }
 
-// prepareBulk prepares a statement in whose text {rows} stands for the rows. In
-// row, each ? is an argument. There may be no others.
-func (e *engine) prepareBulk(ctx context.Context, db *sql.DB, text, row string) (bulk, error) {
-	b := bulk{columns: strings.Count(row, "?")}
+// prepareBulk prepares a statement in whose text {rows} stands for a query that gives
+// the rows, as column1, column2 and so on. Other arguments there may be none. The
+// types are those of the columns, in PostgreSQL's terms.
+func (e *engine) prepareBulk(ctx context.Context, db *sql.DB, text string, types ...string) (bulk, error) {
+	b := bulk{columns: len(types), arrays: e.arrays}
+	if e.arrays {
+		statement, err := db.PrepareContext(ctx, strings.Replace(text, "{rows}", unnested(types), 1))
+		b.sized = []sizedStatement{{0, statement}}
+		return b, err
+	}
+	row := "(?" + strings.Repeat(", ?", len(types)-1) + ")"
 	for _, size := range e.bulkSizes {
-		if size > 1 && size*b.columns > e.maxBulkArgs {
+		if size > 1 && size*len(types) > e.maxBulkArgs {
 			continue
 		}
-		rows := row + strings.Repeat(", "+row, size-1)
-		statement, err := db.PrepareContext(ctx, e.statement(strings.Replace(text, "{rows}", rows, 1)))
+		rows := "VALUES " + row + strings.Repeat(", "+row, size-1)
+		statement, err := db.PrepareContext(ctx, strings.Replace(text, "{rows}", rows, 1))
 		if err != nil {
 			return b, err
 		}
@@ -38,14 +47,30 @@ func (e *engine) prepareBulk(ctx context.Context, db *sql.DB, text, row string) 
 	return b, nil
 }
 
+// unnested makes rows of an array for each column.
+func unnested(types []string) string {
+	arrays, names := make([]string, len(types)), make([]string, len(types))
+	for i, t := range types {
+		n := strconv.Itoa(i + 1)
+		arrays[i], names[i] = "$"+n+"::"+t+"[]", "column"+n
+	}
+	return "SELECT * FROM unnest(" + strings.Join(arrays, ", ") + ") AS r(" + strings.Join(names, ", ") + ")"
+}
+
 func (b bulk) close() {
 	for _, s := range b.sized {
 		_ = s.Close() // it was used or not; what it did is done
 	}
 }
 
-// each runs the largest statements that the arguments fill.
+// each runs the largest statements that the arguments fill, row by row.
 func (b bulk) each(ctx context.Context, tx *sql.Tx, args []any, run func(*sql.Stmt, []any) error) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if b.arrays {
+		return run(tx.StmtContext(ctx, b.sized[0].Stmt), b.byColumn(args))
+	}
 	for _, s := range b.sized {
 		for n := s.rows * b.columns; len(args) >= n; args = args[n:] {
 			if err := run(tx.StmtContext(ctx, s.Stmt), args[:n]); err != nil {
@@ -54,6 +79,19 @@ func (b bulk) each(ctx context.Context, tx *sql.Tx, args []any, run func(*sql.St
 		}
 	}
 	return nil
+}
+
+// byColumn makes arrays of rows.
+func (b bulk) byColumn(args []any) []any {
+	arrays, rows := make([]any, b.columns), len(args)/b.columns
+	for c := range arrays {
+		array := make([]any, rows)
+		for r := range array {
+			array[r] = args[r*b.columns+c]
+		}
+		arrays[c] = array
+	}
+	return arrays
 }
 
 func (b bulk) exec(ctx context.Context, tx *sql.Tx, args []any) error {

@@ -115,6 +115,21 @@ func (t copiedTable) rows(ctx context.Context, db querier) (*rowReader, error) {
 	return r, nil
 }
 
+// types gives those that the columns have in the record to copy to.
+func (t copiedTable) types(ctx context.Context, to *Record, columns []string) ([]string, error) {
+	rows, err := to.reader.QueryContext(ctx, `SELECT `+strings.Join(columns, ", ")+` FROM `+t.name+` LIMIT 0`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all, err := rows.ColumnTypes()
+	types := make([]string, len(all))
+	for i, c := range all {
+		types[i] = c.DatabaseTypeName()
+	}
+	return types, err
+}
+
 // querier is a database or a transaction.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
@@ -186,9 +201,12 @@ func (t copiedTable) copyRows(ctx context.Context, from *sql.Tx, to *Record, pro
 		return err
 	}
 	defer rows.Close()
+	types, err := t.types(ctx, to, rows.columns)
+	if err != nil {
+		return err
+	}
 	insert, err := to.engine.prepareBulk(ctx, to.writer,
-		`INSERT INTO `+t.name+` (`+strings.Join(rows.columns, ", ")+`) VALUES {rows} ON CONFLICT DO NOTHING`,
-		`(?`+strings.Repeat(", ?", len(rows.columns)-1)+`)`)
+		`INSERT INTO `+t.name+` (`+strings.Join(rows.columns, ", ")+`) {rows} ON CONFLICT DO NOTHING`, types...)
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -17,9 +15,9 @@ type engine struct {
 	schema  func([]byte) []byte // a migration as the engine reads it
 
 	view        *sql.TxOptions // of a transaction that reads one snapshot
+	arrays      bool           // a bulk statement takes arrays; else it is one of these
 	bulkSizes   []int          // rows per statement, from many to one
 	maxBulkArgs int            // of a statement of several rows
-	numbered    bool           // placeholders are $1, $2, …; else ? will do
 
 	among string             // condition that a column is in the list, which is $1
 	list  func([]string) any // the list as an argument
@@ -55,23 +53,6 @@ func take(ctx context.Context, tx *sql.Tx, lock string, args ...any) error {
 	}
 	_, err := tx.ExecContext(ctx, lock, args...)
 	return err
-}
-
-// statement gives a text with ? for its arguments the placeholders of the engine.
-func (e *engine) statement(text string) string {
-	if !e.numbered {
-		return text
-	}
-	var b strings.Builder
-	for n := 1; ; n++ {
-		before, after, found := strings.Cut(text, "?")
-		b.WriteString(before)
-		if !found {
-			return b.String()
-		}
-		b.WriteString("$" + strconv.Itoa(n))
-		text = after
-	}
 }
 
 // pools are the connections to a database. Joins have one of their own, so that

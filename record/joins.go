@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 
 	"joingate/joinserver"
 )
@@ -27,7 +28,7 @@ SELECT c.column1, COALESCE(n.version, 0), COALESCE(g.version, 0), COALESCE(p.ver
        CASE WHEN n.mac_version IN ('1.0.4', '1.1')
             THEN COALESCE((SELECT MAX(h.dev_nonce) FROM dev_nonces h WHERE h.dev_eui = c.column2 AND h.join_eui = c.column3), -1)
             ELSE -1 END
-FROM (VALUES {rows}) c
+FROM ({rows}) c
 LEFT JOIN nodes n ON n.dev_eui = c.column2
 LEFT JOIN node_groups g ON g.id = n.group_id
 LEFT JOIN join_permissions p ON p.id = g.permission_id
@@ -35,27 +36,23 @@ LEFT JOIN gateways w ON w.gw_eui = c.column5
 LEFT JOIN sessions s0 ON s0.dev_eui = c.column2 AND s0.slot = 0
 LEFT JOIN sessions s1 ON s1.dev_eui = c.column2 AND s1.slot = 1
 LEFT JOIN dev_nonces u ON u.dev_eui = c.column2 AND u.join_eui = c.column3 AND u.dev_nonce = c.column4`
-	sqlJoinStateRow = `(CAST(? AS BIGINT), ?, ?, CAST(? AS BIGINT), ?)`
 
 	// What a device has sent of rejoin-requests; no row: nothing.
 	sqlRejoins = `
 SELECT c.column1, r.session, r.rj_count, r.mic, r.answer_until_ms
-FROM (VALUES {rows}) c JOIN rejoin_counts r ON r.dev_eui = c.column2 AND r.join_eui = c.column3`
-	sqlRejoinsRow = `(CAST(? AS BIGINT), ?, ?)`
+FROM ({rows}) c JOIN rejoin_counts r ON r.dev_eui = c.column2 AND r.join_eui = c.column3`
 
 	sqlRejoinCount = `
-INSERT INTO rejoin_counts (dev_eui, join_eui, session, rj_count, mic, answer_until_ms) VALUES {rows}
+INSERT INTO rejoin_counts (dev_eui, join_eui, session, rj_count, mic, answer_until_ms) {rows}
 ON CONFLICT (dev_eui, join_eui) DO UPDATE SET session = excluded.session, rj_count = excluded.rj_count, mic = excluded.mic,
     answer_until_ms = excluded.answer_until_ms`
-	sqlRejoinCountRow = `(?, ?, ?, ?, ?, ?)`
 
-	sqlDevNonce    = `INSERT INTO dev_nonces (dev_eui, join_eui, dev_nonce, mic, answer_until_ms) VALUES {rows}`
-	sqlDevNonceRow = `(?, ?, ?, ?, ?)`
+	sqlDevNonce = `INSERT INTO dev_nonces (dev_eui, join_eui, dev_nonce, mic, answer_until_ms) {rows}`
 
 	sqlSession = `
 INSERT INTO sessions (dev_eui, slot, join_nonce, dev_addr, live, join_eui, dev_nonce, account_id, group_id, permission_id,
     gateway, mac_version, class_mode, band_plan_group, net_id, rx_delay_s, dl_settings, cf_list, joined_ms)
-VALUES {rows}
+{rows}
 ON CONFLICT (dev_eui, slot) DO UPDATE SET
     join_nonce = excluded.join_nonce, dev_addr = excluded.dev_addr, live = TRUE, join_eui = excluded.join_eui,
     dev_nonce = excluded.dev_nonce, account_id = excluded.account_id, group_id = excluded.group_id,
@@ -64,30 +61,28 @@ ON CONFLICT (dev_eui, slot) DO UPDATE SET
     rx_delay_s = excluded.rx_delay_s, dl_settings = excluded.dl_settings, cf_list = excluded.cf_list, joined_ms = excluded.joined_ms`
 	sqlSessionRow = `(?, ?, ?, ?, TRUE, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
-	sqlOutbox    = `INSERT INTO outbox (committed_ms, dev_eui, join_nonce, account_id, payload) VALUES {rows}`
-	sqlOutboxRow = `(?, ?, ?, ?, ?)`
+	sqlOutbox = `INSERT INTO outbox (committed_ms, dev_eui, join_nonce, account_id, payload) {rows}`
 
-	sqlOutboxSinks    = `INSERT INTO outbox_sinks (sink, committed_ms, dev_eui, join_nonce, account_id, payload) VALUES {rows}`
-	sqlOutboxSinksRow = `(?, ?, ?, ?, ?, ?)`
+	sqlOutboxSinks = `INSERT INTO outbox_sinks (sink, committed_ms, dev_eui, join_nonce, account_id, payload) {rows}`
 )
 
 func (e *engine) prepareJoins(ctx context.Context, db *sql.DB) (*joinStatements, error) {
 	s := &joinStatements{}
 	for _, st := range []struct {
-		to        *bulk
-		text, row string
+		to          *bulk
+		text, types string // see prepareBulk
 	}{
-		{&s.state, sqlJoinState, sqlJoinStateRow},
-		{&s.rejoins, sqlRejoins, sqlRejoinsRow},
-		{&s.keks, sqlAccountKEKs, sqlAccountKEKsRow},
-		{&s.nonces, sqlDevNonce, sqlDevNonceRow},
-		{&s.counts, sqlRejoinCount, sqlRejoinCountRow},
-		{&s.sessions, sqlSession, sqlSessionRow},
-		{&s.events, sqlOutbox, sqlOutboxRow},
-		{&s.sinkEvents, sqlOutboxSinks, sqlOutboxSinksRow},
+		{&s.state, sqlJoinState, "bigint text text bigint text"},
+		{&s.rejoins, sqlRejoins, "bigint text text"},
+		{&s.keks, sqlAccountKEKs, "bigint"},
+		{&s.nonces, sqlDevNonce, "text text bigint bigint bigint"},
+		{&s.counts, sqlRejoinCount, "text text bigint bigint bigint bigint"},
+		{&s.sessions, sqlSession, "text bigint bigint bigint bool text bigint bigint bigint bigint text text text bigint text bigint bigint bytea bigint"},
+		{&s.events, sqlOutbox, "bigint text bigint bigint bytea"},
+		{&s.sinkEvents, sqlOutboxSinks, "text bigint text bigint bigint bytea"},
 	} {
 		var err error
-		if *st.to, err = e.prepareBulk(ctx, db, st.text, st.row); err != nil {
+		if *st.to, err = e.prepareBulk(ctx, db, st.text, strings.Fields(st.types)...); err != nil {
 			return nil, err
 		}
 	}
@@ -99,7 +94,7 @@ func (r *joinRound) read(claims []*pendingJoin) ([]onRecord, error) {
 	args := make([]any, 0, len(claims)*r.statements.state.columns)
 	for i, p := range claims {
 		req := p.claim.Request
-		args = append(args, i, req.DevEUI.String(), req.JoinEUI.String(), int64(req.DevNonce), p.claim.Gateway.EUI.String())
+		args = append(args, int64(i), req.DevEUI.String(), req.JoinEUI.String(), int64(req.DevNonce), p.claim.Gateway.EUI.String())
 	}
 	found := make([]onRecord, len(claims))
 	err := r.statements.state.query(r.ctx, r.tx, args, func(rows *sql.Rows) error {
@@ -129,7 +124,7 @@ func (r *joinRound) readRejoins(claims []*pendingJoin, found []onRecord) error {
 	for i, p := range claims {
 		if p.claim.Type != joinserver.Joined {
 			found[i].sent = countOnRecord{highest: -1}
-			args = append(args, i, p.claim.Request.DevEUI.String(), countedWith(p.claim))
+			args = append(args, int64(i), p.claim.Request.DevEUI.String(), countedWith(p.claim))
 		}
 	}
 	return r.statements.rejoins.query(r.ctx, r.tx, args, func(rows *sql.Rows) error {
@@ -198,10 +193,10 @@ func (r *joinRound) write(granted []*pendingJoin) error {
 	return nil
 }
 
-// appendSession gives the columns of sqlSessionRow.
+// appendSession gives the columns of sqlSession.
 func appendSession(args []any, devEUI any, p *pendingJoin) []any {
 	c, g, policy := p.claim, p.grant, p.claim.Policy
-	return append(args, devEUI, int64(p.slot), int64(g.JoinNonce), addrNumber(g.DevAddr),
+	return append(args, devEUI, int64(p.slot), int64(g.JoinNonce), addrNumber(g.DevAddr), true,
 		c.Request.JoinEUI.String(), int64(c.Request.DevNonce), int64(policy.Node.Account), policy.Group.ID, policy.Permission.ID,
 		c.Gateway.EUI.String(), policy.Node.MACVersion.String(), policy.Permission.ClassMode, int64(policy.Permission.BandPlanGroup), c.NetID.String(),
 		seconds(c.RxDelay), int64(c.DLSettings), c.CFList, p.at.UnixMilli())

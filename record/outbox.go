@@ -35,8 +35,8 @@ func (r *Record) Outbox(sink string) (*Outbox, error) {
 
 func (r *Record) prepareOutboxes(ctx context.Context) error {
 	var err1, err2 error
-	r.delivered, err1 = r.engine.prepareBulk(ctx, r.writer, sqlDelivered, sqlDeliveredRow)
-	r.sinkDelivered, err2 = r.engine.prepareBulk(ctx, r.writer, sqlSinkDelivered, sqlSinkDeliveredRow)
+	r.delivered, err1 = r.engine.prepareBulk(ctx, r.writer, sqlDelivered, "bigint", "text", "bigint")
+	r.sinkDelivered, err2 = r.engine.prepareBulk(ctx, r.writer, sqlSinkDelivered, "text", "bigint", "text", "bigint")
 	r.outboxes = map[string]*Outbox{MQTT: r.newOutbox(MQTT)}
 	for _, sink := range r.sinks {
 		r.outboxes[sink] = r.newOutbox(sink)
@@ -88,11 +88,8 @@ ORDER BY committed_ms, dev_eui, join_nonce LIMIT %d`, o.table, limit), o.of...)
 }
 
 const (
-	sqlDelivered    = `DELETE FROM outbox WHERE (committed_ms, dev_eui, join_nonce) IN (VALUES {rows})`
-	sqlDeliveredRow = `(CAST(? AS BIGINT), ?, CAST(? AS BIGINT))`
-
-	sqlSinkDelivered    = `DELETE FROM outbox_sinks WHERE (sink, committed_ms, dev_eui, join_nonce) IN (VALUES {rows})`
-	sqlSinkDeliveredRow = `(?, CAST(? AS BIGINT), ?, CAST(? AS BIGINT))`
+	sqlDelivered     = `DELETE FROM outbox WHERE (committed_ms, dev_eui, join_nonce) IN ({rows})`
+	sqlSinkDelivered = `DELETE FROM outbox_sinks WHERE (sink, committed_ms, dev_eui, join_nonce) IN ({rows})`
 )
 
 // Delivered takes events off the outbox. Those of a transaction that fails are

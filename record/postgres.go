@@ -38,11 +38,10 @@ var postgresEngine = engine{
 	schema:  compareOctets,
 	view:    &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
 
-	bulkSizes: []int{512, 128, 32, 8, 2, 1}, maxBulkArgs: 16384,
-	numbered: true,
-	among:    `= ANY($1)`,
-	list:     func(texts []string) any { return texts },
-	remote:   true,
+	arrays: true,
+	among:  `= ANY($1)`,
+	list:   func(texts []string) any { return texts },
+	remote: true,
 	locks: locks{
 		turn:       `SELECT value FROM revision FOR UPDATE`,
 		policies:   `SELECT pg_advisory_xact_lock(` + policyLock + `)`,

@@ -16,10 +16,7 @@ const (
 	ApplicationServer Recipient = "as"
 )
 
-const (
-	sqlAccountKEKs    = `SELECT account_id, recipient, label, sealed_kek FROM account_keks WHERE account_id IN (VALUES {rows})`
-	sqlAccountKEKsRow = `(CAST(? AS BIGINT))`
-)
+const sqlAccountKEKs = `SELECT account_id, recipient, label, sealed_kek FROM account_keks WHERE account_id IN ({rows})`
 
 // recipients are those of one account; fault tells why they cannot be read.
 type recipients struct {
