@@ -201,7 +201,7 @@ for i = 12, #ARGV, 5 do
   if ARGV[1] == 'release' then
     if known and tonumber(known) + onAir > now - kept then
       redis.call('ZREM', spans, member)
-      if band ~= '-1' and redis.call('EXISTS', sums) == 1 then charge(sums, band, tonumber(known), onAir, -1) end
+      if band ~= '-1' and redis.call('HGET', sums, band .. ':oldest') then charge(sums, band, tonumber(known), onAir, -1) end
     end
   elseif ARGV[1] == 'sent' then
     if hasRoom and not known then enter(spans, sums, longest, member, from, onAir, band) end
