@@ -11,14 +11,22 @@ import (
 
 // Constants of gateways.
 const (
-	// AirtimeGuard is how long a gateway needs between the end of one transmission
+	// packetGuard is how long a gateway needs between the end of one transmission
 	// and the start of the next; below it, it refuses the second as
 	// COLLISION_PACKET. The just-in-time queues of the packet forwarder for SX1302
 	// (sx1302_hal 2.1.0, packet_forwarder/src/jitqueue.c) and of ChirpStack
 	// Concentratord 4 (jitqueue.rs) want more than TX_START_DELAY + TX_JIT_DELAY +
 	// TX_MARGIN_DELAY = 1.5 + 40 + 1 ms; that for SX1301 (packet_forwarder 4.0.1)
 	// has 30 in place of 40.
-	AirtimeGuard = 43 * time.Millisecond
+	packetGuard = 43 * time.Millisecond
+	// arrivalJitter is by how much the ways of two frames from a gateway to the server
+	// may differ: the ledger goes by when a frame arrived, the gateway by when it was
+	// received. Too short, and gateways refuse RX1 and send in RX2 at its slow data
+	// rate; too long, and there are fewer places. In the storms of sim, where it is
+	// 20 ms at most, 95 % have joined soonest with 10 ms, of 0 to 30.
+	arrivalJitter = 10 * time.Millisecond
+	// AirtimeGuard is what the ledger leaves between two transmissions.
+	AirtimeGuard = packetGuard + arrivalJitter
 )
 
 // Constants of the ledger.
