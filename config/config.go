@@ -246,6 +246,11 @@ type Ops struct {
 	// true: the endpoint may listen on a public address without TLS. Default
 	// false: the server refuses to start then.
 	Insecure bool `toml:"insecure"`
+
+	// true: /debug/pprof/profile?seconds=10 measures where the program spends its time,
+	// for "go tool pprof". Default false. A profile holds names of functions, and
+	// nothing of what they worked on.
+	Profile bool `toml:"profile"`
 }
 
 // Backend says how LoRaWAN Backend Interfaces are served.

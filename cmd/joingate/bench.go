@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"joingate/config"
@@ -31,6 +33,7 @@ type bench struct {
 	instances                           int
 	pids                                []int
 	window                              time.Duration
+	profile                             string
 }
 
 func (p *program) benchCommand() *cobra.Command {
@@ -85,6 +88,7 @@ func (b *bench) flags(c *cobra.Command) {
 	f.IntVar(&b.instances, "instances", 1, "how many servers bench starts; several need --broker mosquitto, --record and --cache")
 	f.DurationVar(&b.window, "window", config.Default().Join.CollectWindow, "collect window of the server")
 	f.StringVar(&b.metricsURL, "metrics", "", "`URL` of the metrics of a server that runs; without, what it refused is not known")
+	f.StringVar(&b.profile, "profile", "", "`FILE` for a profile of the processor time of the (first) server under load: go tool pprof -top FILE")
 	f.IntSliceVar(&b.pids, "pid", nil, "process `ID`s whose CPU and memory are shown besides")
 	f.StringVar(&b.username, "username", "", "broker `USER` of a server that runs")
 	f.StringVar(&b.passwordFile, "password-file", "", "`FILE` with the user's password")
@@ -143,6 +147,10 @@ func (b *bench) check() (err error) {
 		return errors.New("several instances share broker, record and cache: give --broker mosquitto, --record and --cache")
 	case !b.ownServer() && (b.record != "" || b.cache != "" || b.instances > 1):
 		return errors.New("--record, --cache and --instances are for a server that bench starts; this one runs already")
+	case b.profile != "" && b.ownServer() && b.airtime == "both":
+		return errors.New("--profile is of one run: give --airtime off or plan")
+	case b.profile != "" && !b.ownServer() && b.metricsURL == "":
+		return errors.New("--profile is asked of the operations endpoint: give --metrics, and the server [ops] profile = true")
 	case b.joins() < 1:
 		return errors.New("--rate and --duration make no join")
 	case b.load.Copies > b.gateways:
@@ -232,6 +240,7 @@ func (b *bench) measure(ctx context.Context, run *benchRun, metrics []string, pr
 		}
 		return now.minus(before)
 	}
+	profiled := b.startProfile(ctx, metrics)
 	o := b.load
 	o.Progress = b.showLoad
 	o.Settled = func() bool { return len(metrics) > 0 && counted().decided() >= b.requests() }
@@ -240,6 +249,9 @@ func (b *bench) measure(ctx context.Context, run *benchRun, metrics []string, pr
 		return err
 	}
 	run.Processes = endProcesses(processes)
+	if err := profiled(); err != nil {
+		return err
+	}
 	for end := time.Now().Add(settleTime); len(metrics) > 0 && counted().decided() < float64(report.Joins+report.Forged) && time.Now().Before(end); {
 		time.Sleep(settleTime / 50)
 	}
@@ -249,6 +261,40 @@ func (b *bench) measure(ctx context.Context, run *benchRun, metrics []string, pr
 	}
 	run.fill(b, report, after.minus(before), len(metrics) > 0)
 	return nil
+}
+
+// startProfile profiles the first server while the load lasts; what it returns waits
+// until the profile is in its file.
+func (b *bench) startProfile(ctx context.Context, metrics []string) (wait func() error) {
+	if b.profile == "" {
+		return func() error { return nil }
+	}
+	seconds := min(max(1, int(b.load.Duration.Seconds())), longestProfile)
+	from := fmt.Sprintf("%s%s?seconds=%d", strings.TrimSuffix(metrics[0], "/metrics"), profilePath, seconds)
+	done := make(chan error, 1)
+	go func() { done <- download(ctx, from, b.profile) }()
+	return func() error { return <-done }
+}
+
+// download keeps what an address answers.
+func download(ctx context.Context, from, file string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answers %s: is [ops] profile = true?", from, answer.Status)
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, body, 0o600)
 }
 
 // settleTime bounds how long the servers may still be busy with forged requests

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,14 +37,18 @@ func checkRun(t *testing.T, r benchRun, joins int64) {
 // Bench starts a server, loads it and takes it down again, with all that it made.
 func TestBench(t *testing.T) {
 	m := newMachine(t)
+	file := filepath.Join(t.TempDir(), "cpu.pprof")
 	m = m.with("TMPDIR=" + m.dir)
-	result := m.bench("--rate", "40", "--duration", "500ms", "--airtime", "off", "--echo")
+	result := m.bench("--rate", "40", "--duration", "500ms", "--airtime", "off", "--echo", "--profile", file)
 	if len(result.Runs) != 1 || result.Runs[0].Airtime != "off" {
 		t.Fatalf("%+v", result)
 	}
 	checkRun(t, result.Runs[0], 20)
 	if result.Echo == nil || result.Echo.Answered == 0 || result.Echo.Ratio <= 0 {
 		t.Errorf("%+v", result.Echo)
+	}
+	if profile, err := os.ReadFile(file); err != nil || !bytes.HasPrefix(profile, []byte{0x1f, 0x8b}) {
+		t.Errorf("profile of %d octets, not in gzip's form: %v", len(profile), err)
 	}
 	left, err := os.ReadDir(m.dir)
 	check(t, err)
@@ -77,6 +84,19 @@ func TestBenchMistakes(t *testing.T) {
 	} {
 		if o := m.try(append([]string{"bench"}, strings.Fields(args)...)...); o.status != 1 || !strings.Contains(o.stderr, want) {
 			t.Errorf("%s: exit status %d, %q", o.command, o.status, o.stderr)
+		}
+	}
+}
+
+// The door for profiles opens only to those who asked for it.
+func TestProfileIsOffByDefault(t *testing.T) {
+	closed, open := newMachine(t).serve(), newMachine(t).with("JOINGATE_OPS__PROFILE=true").serve()
+	if status, _ := closed.get(profilePath); status != http.StatusNotFound {
+		t.Errorf("closed door: %d", status)
+	}
+	for _, seconds := range []string{"0", "x", "26"} {
+		if status, _ := open.get(profilePath + "?seconds=" + seconds); status != http.StatusBadRequest {
+			t.Errorf("%s seconds: %d", seconds, status)
 		}
 	}
 }

@@ -56,6 +56,9 @@ func (w *benchWorld) environment(airtime string) []string {
 		"JOINGATE_CONFIG=", "JOINGATE_DATA_DIR=" + w.dir, "JOINGATE_API__LISTEN=127.0.0.1:0", "JOINGATE_OPS__LISTEN=127.0.0.1:0",
 		"JOINGATE_MQTT__EMBEDDED_LISTEN=127.0.0.1:0", "JOINGATE_JOIN__AIRTIME=" + airtime, "JOINGATE_JOIN__COLLECT_WINDOW=" + w.window.String(),
 	}
+	if w.profile != "" {
+		own = append(own, "JOINGATE_OPS__PROFILE=true")
+	}
 	if w.url != "" {
 		own = append(own, "JOINGATE_MQTT__URL="+w.url)
 	}

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"runtime/pprof"
+	"strconv"
 	"time"
 
 	"joingate/record"
@@ -31,8 +34,38 @@ func (s *server) operations() http.Handler {
 		fmt.Fprintln(w, "ready")
 	})
 	mux.HandleFunc("GET /rejects", s.rejects)
+	if s.config.Ops.Profile {
+		mux.HandleFunc("GET "+profilePath, profile)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
 	return mux
+}
+
+// profilePath is where the tools of Go look for a profile.
+const profilePath = "/debug/pprof/profile"
+
+// longestProfile is in seconds; the profile comes within the time that an answer may
+// take (linkwan.NewHTTPServer).
+const longestProfile = 25
+
+// profile samples what the program does for so many seconds. One at a time: a second
+// caller is told that there is a first.
+func profile(w http.ResponseWriter, r *http.Request) {
+	seconds, err := strconv.Atoi(cmp.Or(r.FormValue("seconds"), "10"))
+	if err != nil || seconds < 1 || seconds > longestProfile {
+		http.Error(w, fmt.Sprintf("seconds=%s is none of 1 to %d", r.FormValue("seconds"), longestProfile), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if err := pprof.StartCPUProfile(w); err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	defer pprof.StopCPUProfile()
+	select {
+	case <-time.After(time.Duration(seconds) * time.Second):
+	case <-r.Context().Done():
+	}
 }
 
 // ready says which of the parts does not accept work.
