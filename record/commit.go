@@ -57,7 +57,9 @@ func (r *Record) commitLoop() {
 			}
 			idle = time.Now()
 		}
-		r.commitBatch(gather(r.commits, p, maxBatch))
+		batch := gather(r.commits, p, maxBatch)
+		r.commitBatch(batch)
+		r.checkpoints.committed(len(batch))
 		r.checkpoints.finish(r.committer)
 		if time.Since(idle) > longestHold {
 			giveWay()
@@ -86,7 +88,6 @@ func (r *Record) commitBatch(batch []*pendingJoin) {
 		close(p.done)
 	}
 	r.observe(len(batch), r.now().Sub(start))
-	r.checkpoints.committed(len(batch))
 	if granted {
 		r.signalOutboxes()
 	}
