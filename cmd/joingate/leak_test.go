@@ -13,12 +13,12 @@ import (
 	"go.uber.org/zap"
 )
 
-var leakJoins = flag.Int("leak-joins", 12_000, "how many joins TestNoLeak lets a server answer")
+var leakJoins = flag.Int("leak-joins", 1500, "how many joins TestNoLeak lets a server answer")
 
 const (
-	// leakRound is how many joins come at once, and how many gateways there are: so
-	// many that airtime and duty cycle leave room for a million joins.
-	leakRound = 4000
+	// mostInRound is how many joins come at once at most, and how many gateways there
+	// are then: so many that airtime and duty cycle leave room for a million joins.
+	mostInRound = 4000
 	// leakSlack is how much larger the heap may be in the end. What is bounded fills
 	// up to its bound: ledgers remember an hour in steps of ten seconds.
 	leakSlack = 16 << 20
@@ -93,11 +93,12 @@ type leakLoad struct {
 
 func newLeakLoad(t testing.TB, s *server, c config.Config) *leakLoad {
 	t.Helper()
+	size := min(*leakJoins/5, mostInRound)
 	b := bench{
-		program: &program{stderr: t.Output()}, region: "EU868", macVersion: "1.0.3", gateways: leakRound,
+		program: &program{stderr: t.Output()}, region: "EU868", macVersion: "1.0.3", gateways: size,
 		load: sim.LoadOptions{
-			Broker: sim.BrokerConfig{URL: s.brokerURL}, Gateways: sim.GatewayEUIs(sim.DefaultFirstGateway, leakRound),
-			Burst: leakRound, Copies: 3, DataRate: 5, Connections: 2, ForgedRate: 400, Duration: 100 * time.Millisecond,
+			Broker: sim.BrokerConfig{URL: s.brokerURL}, Gateways: sim.GatewayEUIs(sim.DefaultFirstGateway, size),
+			Burst: size, Copies: 3, DataRate: 5, Connections: 2, ForgedRate: 400, Duration: 100 * time.Millisecond,
 		},
 	}
 	var err error
@@ -105,15 +106,18 @@ func newLeakLoad(t testing.TB, s *server, c config.Config) *leakLoad {
 	check(t, err)
 	l := &leakLoad{t: t, server: s, options: b.load}
 	forged := int(b.load.ForgedRate * b.load.Duration.Seconds())
-	l.options.Settled = func() bool { return l.decided() >= l.joins+l.forged+leakRound+forged }
+	l.options.Settled = func() bool { return l.decided() >= l.joins+l.forged+size+forged }
 	return l
 }
 
-// round lets each device join once, over connections of its own.
+// round lets each device join once, over connections of its own, and returns when the
+// broker has done with them.
 func (l *leakLoad) round() {
 	l.t.Helper()
+	before := runtime.NumGoroutine()
 	report, err := sim.Load(l.t.Context(), l.options)
 	check(l.t, err)
+	eventually(l.t, "the connections of the round are gone", func() bool { return runtime.NumGoroutine() <= before })
 	l.joins, l.answered, l.forged = l.joins+int(report.Joins), l.answered+int(report.Answered), l.forged+int(report.Forged)
 }
 
