@@ -58,8 +58,11 @@ const (
 	// second that is as long as a join can wait and still be answered.
 	maxWaiting = 32 << 10
 	// maxStrange is how many of those are in each of the two whom nobody knows, or who
-	// have not proved who they are. What few of them do at a time, they do no slower.
-	maxStrange = 16
+	// have not proved who they are, and maxStrangeWaiting how many more wait. What few
+	// of them do at a time, they do no slower; and a flood costs least where it is shed
+	// at once.
+	maxStrange        = 8
+	maxStrangeWaiting = 4 << 10
 )
 
 // Config is what an Edge needs. Handler, Registerer, Logger and Broker.URL must
@@ -167,8 +170,8 @@ func newEdge(c Config, broker publisher) (*Edge, error) {
 		handler: c.Handler, now: c.Now, workers: e.workers, transmitter: e.transmitter, reporter: e.reporter,
 		metrics: e.metrics, alarm: e.alarm, shared: c.Copies, ctx: ctx, lead: c.SendLead, accountOf: joinserver.Attempt.Account, known: c.Known,
 		collector: newCollector(c.CollectWindow, maxFrames),
-		byGateway: newStage(maxPreparing, maxWaiting, c.SendLead), strangers: newStage(maxStrange, maxWaiting, c.SendLead),
-		byAccount: newStage(maxAnswering, maxWaiting, c.SendLead), doubted: newStage(maxStrange, maxWaiting, c.SendLead),
+		byGateway: newStage(maxPreparing, maxWaiting, c.SendLead), strangers: newStage(maxStrange, maxStrangeWaiting, c.SendLead),
+		byAccount: newStage(maxAnswering, maxWaiting, c.SendLead), doubted: newStage(maxStrange, maxStrangeWaiting, c.SendLead),
 	}
 	if c.Outbox != nil {
 		e.courier = &courier{outbox: c.Outbox, turn: c.Turn, broker: broker, metrics: e.metrics, log: c.Logger, pause: pause}
