@@ -121,11 +121,12 @@ type loadCommand struct {
 // parseLoadCommand reads a DownlinkFrame of the v4 gateway API without building
 // it: a fifth of the cost.
 func parseLoadCommand(b []byte) (c loadCommand, err error) {
-	err = eachField(b, func(field protowire.Number, number uint64, inner []byte) error {
-		switch field {
-		case 3: // downlink_id
+	err = eachField(b, func(field protowire.Number, number uint64) {
+		if field == 3 { // downlink_id
 			c.id = uint32(number)
-		case 5: // items
+		}
+	}, func(field protowire.Number, inner []byte) error {
+		if field == 5 { // items
 			return c.item(inner)
 		}
 		return nil
@@ -135,11 +136,11 @@ func parseLoadCommand(b []byte) (c loadCommand, err error) {
 
 func (c *loadCommand) item(b []byte) error {
 	delay := time.Duration(-1)
-	err := eachField(b, func(field protowire.Number, _ uint64, inner []byte) error {
+	err := eachField(b, nil, func(field protowire.Number, inner []byte) error {
 		if field != 3 { // tx_info
 			return nil
 		}
-		return eachField(inner, func(field protowire.Number, _ uint64, inner []byte) (err error) {
+		return eachField(inner, nil, func(field protowire.Number, inner []byte) (err error) {
 			switch field {
 			case 6: // timing
 				delay, err = timingDelay(inner)
@@ -163,32 +164,32 @@ func (c *loadCommand) item(b []byte) error {
 // timingDelay reads Timing.delay.delay, a Duration; -1 if it is not there.
 func timingDelay(b []byte) (delay time.Duration, err error) {
 	delay = -1
-	err = eachField(b, func(field protowire.Number, _ uint64, inner []byte) error {
+	err = eachField(b, nil, func(field protowire.Number, inner []byte) error {
 		if field != 2 {
 			return nil
 		}
-		return eachField(inner, func(field protowire.Number, _ uint64, inner []byte) error {
+		return eachField(inner, nil, func(field protowire.Number, inner []byte) error {
 			if field != 1 {
 				return nil
 			}
 			delay = 0
-			return eachField(inner, func(field protowire.Number, number uint64, _ []byte) error {
+			return eachField(inner, func(field protowire.Number, number uint64) {
 				switch field {
 				case 1:
 					delay += time.Duration(number) * time.Second
 				case 2:
 					delay += time.Duration(number)
 				}
-				return nil
-			})
+			}, nil)
 		})
 	})
 	return delay, err
 }
 
-// eachField hands over the fields of a protobuf message: the number of a varint,
-// the octets of what has a length.
-func eachField(b []byte, fn func(field protowire.Number, number uint64, inner []byte) error) error {
+// eachField hands over the fields of a protobuf message: the numbers of varints, and
+// the octets of what has a length; nil: they are passed over. A field of another type
+// than the message has is none of it.
+func eachField(b []byte, numbers func(protowire.Number, uint64), messages func(protowire.Number, []byte) error) error {
 	for len(b) > 0 {
 		field, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
@@ -209,8 +210,13 @@ func eachField(b []byte, fn func(field protowire.Number, number uint64, inner []
 			return protowire.ParseError(n)
 		}
 		b = b[n:]
-		if err := fn(field, number, inner); err != nil {
-			return err
+		if kind == protowire.VarintType && numbers != nil {
+			numbers(field, number)
+		}
+		if kind == protowire.BytesType && messages != nil {
+			if err := messages(field, inner); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
