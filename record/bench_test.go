@@ -3,8 +3,10 @@ package record_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -63,23 +65,43 @@ func commitAll(b *testing.B, r *record.Record, claims []joinserver.Claim, next *
 	commitAllThrough(b, []*record.Record{r}, claims, next, goroutines)
 }
 
-// BenchmarkPolicy reads the policies of devices in no order.
+// BenchmarkPolicy reads the policies of devices in no order, for as many who wait for
+// them at a time. cpu-µs/policy is the processor time of the whole process.
 func BenchmarkPolicy(b *testing.B) {
 	r := open(b, newSQLite(b).options)
 	p := newPlace(b, r)
 	p.importNodes(b, r, band.MAC1_0_3, 0, provisioned)
-	var next atomic.Int64
-	b.ReportAllocs()
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if _, err := r.Policy(context.Background(), devEUI(int(next.Add(1)%provisioned))); err != nil {
-				b.Error(err)
-				return
+	for _, waiting := range []int{1, 16, 256} {
+		b.Run(strconv.Itoa(waiting), func(b *testing.B) {
+			var next atomic.Int64
+			b.ReportAllocs()
+			before := cpuTime(b)
+			b.ResetTimer()
+			var all sync.WaitGroup
+			for range waiting {
+				all.Go(func() {
+					for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+						if _, err := r.Policy(context.Background(), devEUI(int(i%provisioned))); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
 			}
-		}
-	})
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "policies/s")
+			all.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "policies/s")
+			b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/1e3/float64(b.N), "cpu-µs/policy")
+		})
+	}
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // commitAllThrough divides b.N joins between the records, with so many goroutines

@@ -17,6 +17,10 @@ import (
 // price of a disk sync small, few enough that none waits long for the others.
 const maxBatch = 1024
 
+// undoneTries is how often a batch is tried that the database has undone for the sake
+// of another session: that one may come first again.
+const undoneTries = 3
+
 // pendingJoin is a claim on its way through a group commit.
 type pendingJoin struct {
 	claim joinserver.Claim
@@ -73,7 +77,7 @@ func (r *Record) commitLoop() {
 func (r *Record) commitBatch(batch []*pendingJoin) {
 	start := r.now()
 	err := r.tryBatch(batch)
-	if isUndone(err) {
+	for tries := 1; isUndone(err) && tries < undoneTries; tries++ {
 		err = r.tryBatch(batch)
 	}
 	granted := false

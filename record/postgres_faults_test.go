@@ -184,8 +184,8 @@ func TestPostgresStandstill(t *testing.T) {
 	}
 }
 
-// A deadlock with a session of somebody else: the whole batch is tried once more,
-// and granted.
+// A deadlock with a session of somebody else: the whole batch is tried again, and
+// granted.
 func TestPostgresDeadlock(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, postgres)
@@ -214,7 +214,8 @@ func TestPostgresDeadlock(t *testing.T) {
 	check(t, lock(first)) // waits until the joins have given in
 	check(t, somebody.Commit())
 	check(t, errors.Join(<-outcomes...))
-	if n := one[int](t, db, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`); n > 1 {
+	// One; more only if the joins were quicker to come again than somebody to wake.
+	if n := one[int](t, db, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`); n > 2 {
 		t.Errorf("%d deadlocks", n)
 	}
 }
