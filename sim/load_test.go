@@ -73,7 +73,8 @@ func TestLoadBurst(t *testing.T) {
 	r := runLoad(t, LoadOptions{
 		Broker: BrokerConfig{URL: b.url}, Prefix: "eu", Devices: devices, Gateways: GatewayEUIs(0, 1), DataRate: -1, Burst: 90, NoAcks: true,
 	})
-	if r.Joins != 90 || r.Answered != 90 || r.RX1 != 90 || r.Surplus < 89 || s.acknowledged() != 0 {
+	// The load ends with the last first answer: the second answers of some may come after.
+	if r.Joins != 90 || r.Answered != 90 || r.RX1 != 90 || r.Surplus < 60 || r.Surplus > 90 || s.acknowledged() != 0 {
 		t.Errorf("%+v, %d acks", r, s.acknowledged())
 	}
 }
