@@ -229,7 +229,10 @@ func newBench(t testing.TB, change ...func(*Config)) *testBench {
 		t.Fatal(err)
 	}
 	b.Edge = edge
-	t.Cleanup(edge.cancel)
+	t.Cleanup(func() {
+		edge.cancel()
+		edge.workers.stop()
+	})
 	return b
 }
 
