@@ -23,6 +23,7 @@ const undoneTries = 3
 
 // pendingJoin is a claim on its way through a group commit.
 type pendingJoin struct {
+	errand
 	claim joinserver.Claim
 	found onRecord
 	grant joinserver.Grant
@@ -30,7 +31,6 @@ type pendingJoin struct {
 	at    time.Time // of the join, as it is written
 	event []byte    // JSON of the join event
 	err   error
-	done  chan struct{}
 }
 
 // Commit implements joinserver.Joins. Concurrent calls share a transaction; a
@@ -39,8 +39,8 @@ type pendingJoin struct {
 // A claim that is under way is decided even if ctx ends: whoever waits for it
 // learns that it is not to be sent.
 func (r *Record) Commit(ctx context.Context, c joinserver.Claim) (joinserver.Grant, error) {
-	p := &pendingJoin{claim: c, done: make(chan struct{})}
-	if err := hand(ctx, r.commits, p, p.done, r.stop); err != nil {
+	p := &pendingJoin{errand: newErrand(), claim: c}
+	if err := r.commits.do(ctx, p); err != nil {
 		return joinserver.Grant{}, err
 	}
 	return p.grant, p.err
@@ -50,18 +50,14 @@ func (r *Record) Commit(ctx context.Context, c joinserver.Claim) (joinserver.Gra
 // not been idle for a while, it gives way to other programs.
 func (r *Record) commitLoop() {
 	for idle := time.Now(); ; {
-		var p *pendingJoin
-		select {
-		case p = <-r.commits:
-		default:
-			select {
-			case p = <-r.commits:
-			case <-r.stop:
-				return
-			}
+		waits := r.commits.empty()
+		batch := r.commits.take(maxBatch)
+		if len(batch) == 0 {
+			return
+		}
+		if waits {
 			idle = time.Now()
 		}
-		batch := gather(r.commits, p, maxBatch)
 		r.commitBatch(batch)
 		r.checkpoints.committed(len(batch))
 		r.checkpoints.finish(r.committer)

@@ -13,7 +13,7 @@ import (
 func (r *Record) CommitTogether(claims []joinserver.Claim) ([]joinserver.Grant, []error) {
 	batch := make([]*pendingJoin, len(claims))
 	for i, c := range claims {
-		batch[i] = &pendingJoin{claim: c, done: make(chan struct{})}
+		batch[i] = &pendingJoin{errand: newErrand(), claim: c}
 	}
 	r.commitBatch(batch)
 	grants, errs := make([]joinserver.Grant, len(claims)), make([]error, len(claims))
@@ -84,7 +84,7 @@ func IsJoinEvent(line []byte) bool {
 func (r *Record) PoliciesTogether(devices []joinserver.EUI64) ([]joinserver.Policy, []error) {
 	batch := make([]*lookup, len(devices))
 	for i, device := range devices {
-		batch[i] = &lookup{device: device, done: make(chan struct{})}
+		batch[i] = &lookup{errand: newErrand(), device: device}
 	}
 	r.lookUp(batch)
 	policies, errs := make([]joinserver.Policy, len(batch)), make([]error, len(batch))

@@ -50,17 +50,17 @@ const lookupLoops = 2
 
 // lookup is a policy that somebody waits for.
 type lookup struct {
+	errand
 	device joinserver.EUI64
 	policy joinserver.Policy
 	err    error
-	done   chan struct{}
 }
 
 // Policy implements joinserver.Policies from the truth. Concurrent calls share a
 // statement, which begins after them all; a single one waits for nobody.
 func (r *Record) Policy(ctx context.Context, device joinserver.EUI64) (joinserver.Policy, error) {
-	l := &lookup{device: device, done: make(chan struct{})}
-	if err := hand(ctx, r.lookups, l, l.done, r.stop); err != nil {
+	l := &lookup{errand: newErrand(), device: device}
+	if err := r.lookups.do(ctx, l); err != nil {
 		return joinserver.Policy{}, err
 	}
 	return l.policy, l.err
@@ -69,12 +69,11 @@ func (r *Record) Policy(ctx context.Context, device joinserver.EUI64) (joinserve
 // lookupLoop reads the policies that are waited for, all in one.
 func (r *Record) lookupLoop() {
 	for {
-		select {
-		case first := <-r.lookups:
-			r.lookUp(gather(r.lookups, first, maxLookups))
-		case <-r.stop:
+		batch := r.lookups.take(maxLookups)
+		if len(batch) == 0 {
 			return
 		}
+		r.lookUp(batch)
 	}
 }
 

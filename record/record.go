@@ -63,9 +63,9 @@ type Record struct {
 	sqlitePath  string // empty: another engine
 
 	policies    *policyStatements
-	lookups     chan *lookup
+	lookups     *queue[*lookup]
 	joins       *joinStatements
-	commits     chan *pendingJoin
+	commits     *queue[*pendingJoin]
 	checkpoints *checkpoints
 	observe     func(joins int, took time.Duration)
 	sinks       []string // besides MQTT
@@ -143,7 +143,7 @@ func open(ctx context.Context, o Options) (*Record, error) {
 		engine: e, committer: p.joins, writer: p.writer, reader: p.reader, sealer: o.Sealer, now: o.Now, observe: o.Observe, busyTimeout: o.BusyTimeout,
 		sqlitePath:  o.SQLitePath,
 		checkpoints: newCheckpoints(p.checkpoints),
-		commits:     make(chan *pendingJoin), lookups: make(chan *lookup), stop: make(chan struct{}),
+		commits:     newQueue[*pendingJoin](), lookups: newQueue[*lookup](), stop: make(chan struct{}),
 		addrCursor: rand.Int64N(1 << 25), // programs on one record begin apart
 	}
 	r.sinks = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(o.Sinks))), func(sink string) bool { return sink == MQTT })
@@ -166,7 +166,11 @@ func (r *Record) prepare(ctx context.Context) error {
 
 // Close finishes the joins under way and closes the record.
 func (r *Record) Close() error {
-	r.closing.Do(func() { close(r.stop) })
+	r.closing.Do(func() {
+		r.commits.close()
+		r.lookups.close()
+		close(r.stop)
+	})
 	r.stopped.Wait()
 	return pools{joins: r.committer, writer: r.writer, reader: r.reader, checkpoints: r.checkpoints.db}.close()
 }
