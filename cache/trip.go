@@ -14,6 +14,9 @@ const (
 	// callsPerTrip bounds one round trip, so that a burst does not become one
 	// request that takes longer than the timeout.
 	callsPerTrip = 256
+	// tripInterval is the least from one trip to the next where callers share them: a
+	// trip costs both sides several times what a call on it costs.
+	tripInterval = time.Millisecond
 	// maxWaiting bounds the memory. More than that would not be answered within
 	// the timeout anyway.
 	maxWaiting = 8192
@@ -41,8 +44,8 @@ type call struct {
 }
 
 // trips gathers what concurrent callers ask of Redis into round trips, one after
-// the other. Who comes alone waits for nobody; who comes during a trip goes with
-// the next one. What waits behind a trip that fails, fails with it. Nobody waits
+// the other. Who comes alone waits for nobody; who comes during a trip, or soon after
+// one that several were on, goes with the next one. What waits behind a trip that fails, fails with it. Nobody waits
 // longer than the timeout.
 type trips struct {
 	client  redis.UniversalClient
@@ -52,6 +55,8 @@ type trips struct {
 	mu      sync.Mutex
 	waiting []*call
 	running bool
+
+	next time.Time // there is no trip before; of the one that runs alone
 }
 
 // do goes on a trip and comes back. The error is of the trip: each command has
@@ -95,27 +100,34 @@ func (t *trips) join(c *call) bool {
 
 // run makes trips until nobody waits.
 func (t *trips) run() {
-	for {
-		calls := t.board()
-		if calls == nil {
-			return
-		}
+	for t.goesOn() {
+		time.Sleep(time.Until(t.next))
+		calls, begun := t.board(), time.Now()
 		err := t.make(calls)
 		finish(calls, err)
 		if err != nil {
 			finish(t.abandon(), err)
 		}
+		if len(calls) > 1 {
+			t.next = begun.Add(tripInterval)
+		}
 	}
 }
 
-// board takes those who go next; nil: nobody waits, and running has ended.
-func (t *trips) board() []*call {
+// goesOn reports whether anybody waits; else running has ended.
+func (t *trips) goesOn() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.waiting) == 0 {
 		t.running, t.waiting = false, nil
-		return nil
 	}
+	return t.running
+}
+
+// board takes those who go next.
+func (t *trips) board() []*call {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	n := min(callsPerTrip, len(t.waiting))
 	calls := t.waiting[:n:n]
 	t.waiting = t.waiting[n:]

@@ -73,6 +73,35 @@ func whoComesDuringATripGoesWithTheNext(t *testing.T) {
 	}
 }
 
+// In a storm a few trips carry all; whoever comes alone is not kept waiting.
+func TestTripsOfSeveralKeepAnInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, trips, _ := newWay(t)
+		next := func(calls int, after time.Duration) {
+			start := time.Now()
+			for range calls {
+				trips.send(ask)
+			}
+			if n := <-w.begun; n != calls {
+				t.Errorf("a trip of %d calls, not %d", n, calls)
+			}
+			if waited := time.Since(start); waited != after {
+				t.Errorf("a trip of %d calls waited %s, not %s", calls, waited, after)
+			}
+			w.end <- nil
+			synctest.Wait()
+		}
+		next(1, 0)
+		next(1, 0)
+		next(2, 0)
+		next(1, tripInterval)
+		next(3, 0)
+		next(5, tripInterval)
+		time.Sleep(tripInterval)
+		next(1, 0)
+	})
+}
+
 func TestWhatWaitsBehindAFailedTripFails(t *testing.T) {
 	synctest.Test(t, whatWaitsBehindAFailedTripFails)
 }
