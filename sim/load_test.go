@@ -68,13 +68,13 @@ func TestLoadBurst(t *testing.T) {
 	b := newBroker(t)
 	devices := crowd(t, 30, "101")
 	s := newServer(t, V4Protobuf, devices...)
-	s.times = 2
+	s.times, s.together = 2, 180
 	s.join(b, "eu/")
 	r := runLoad(t, LoadOptions{
 		Broker: BrokerConfig{URL: b.url}, Prefix: "eu", Devices: devices, Gateways: GatewayEUIs(0, 1), DataRate: -1, Burst: 90, NoAcks: true,
 	})
-	// The load ends with the last first answer: the second answers of some may come after.
-	if r.Joins != 90 || r.Answered != 90 || r.RX1 != 90 || r.Surplus < 60 || r.Surplus > 90 || s.acknowledged() != 0 {
+	// The load ends with the last first answer: the second one after it may not be seen.
+	if r.Joins != 90 || r.Answered != 90 || r.RX1 != 90 || r.Surplus < 89 || r.Surplus > 90 || s.acknowledged() != 0 {
 		t.Errorf("%+v, %d acks", r, s.acknowledged())
 	}
 }

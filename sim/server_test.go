@@ -38,8 +38,11 @@ type server struct {
 	checks bool
 	// times is how often each command is sent; 0 is once.
 	times int
+	// together is how many commands are kept back, and then sent one after the other.
+	together int
 
 	mu        sync.Mutex
+	kept      []outgoing
 	joinNonce map[EUI]uint32
 	answered  map[string]bool
 	copies    map[string]int
@@ -296,15 +299,29 @@ func newBrokerAt(t testing.TB, address string) broker {
 
 // join puts the server behind the broker.
 func (s *server) join(b broker, prefix string) {
+	send := func(all []outgoing) {
+		for _, o := range all {
+			s.must(b.Publish(prefix+"gateway/"+o.gateway.String()+"/command/down", o.payload, false, 0))
+		}
+	}
 	handler := func(_ *mochi.Client, _ packets.Subscription, pk packets.Packet) {
-		for _, o := range s.event(pk.TopicName, pk.Payload) {
-			topic := prefix + "gateway/" + o.gateway.String() + "/command/down"
-			go func() { s.must(b.Publish(topic, o.payload, false, 0)) }()
+		if all := s.keep(s.event(pk.TopicName, pk.Payload)); len(all) > 0 {
+			go send(all)
 		}
 	}
 	for i, event := range []string{"up", "ack"} {
 		s.must(b.Subscribe(prefix+"gateway/+/event/"+event, i+1, handler))
 	}
+}
+
+// keep gives the commands whose time has come.
+func (s *server) keep(more []outgoing) (all []outgoing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept = append(s.kept, more...); len(s.kept) >= s.together {
+		all, s.kept = s.kept, nil
+	}
+	return all
 }
 
 // eventually polls for what no event announces.
