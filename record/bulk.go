@@ -12,8 +12,8 @@ import (
 // one round trip instead of many.
 type bulk struct {
 	columns int              // arguments of a row
-	arrays  bool             // each column is one argument, an array
-	sized   []sizedStatement // of arrays, one for all sizes
+	arrays  string           // the statement, where each column is one argument; empty:
+	sized   []sizedStatement // … several, where each value is one
 }
 
 // sizedStatement is a bulk statement for a number of rows.
@@ -26,11 +26,10 @@ type sizedStatement struct {
 // the rows, as column1, column2 and so on. Other arguments there may be none. The
 // types are those of the columns, in PostgreSQL's terms.
 func (e *engine) prepareBulk(ctx context.Context, db *sql.DB, text string, types ...string) (bulk, error) {
-	b := bulk{columns: len(types), arrays: e.arrays}
-	if e.arrays {
-		statement, err := db.PrepareContext(ctx, strings.Replace(text, "{rows}", unnested(types), 1))
-		b.sized = []sizedStatement{{0, statement}}
-		return b, err
+	b := bulk{columns: len(types)}
+	if e.arrays { // the driver prepares it, on each connection that meets it
+		b.arrays = strings.Replace(text, "{rows}", unnested(types), 1)
+		return b, nil
 	}
 	row := "(?" + strings.Repeat(", ?", len(types)-1) + ")"
 	for _, size := range e.bulkSizes {
@@ -65,12 +64,6 @@ func (b bulk) close() {
 
 // each runs the largest statements that the arguments fill, row by row.
 func (b bulk) each(ctx context.Context, tx *sql.Tx, args []any, run func(*sql.Stmt, []any) error) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if b.arrays {
-		return run(tx.StmtContext(ctx, b.sized[0].Stmt), b.byColumn(args))
-	}
 	for _, s := range b.sized {
 		for n := s.rows * b.columns; len(args) >= n; args = args[n:] {
 			if err := run(tx.StmtContext(ctx, s.Stmt), args[:n]); err != nil {
@@ -95,17 +88,13 @@ func (b bulk) byColumn(args []any) []any {
 }
 
 func (b bulk) exec(ctx context.Context, tx *sql.Tx, args []any) error {
+	if b.arrays != "" && len(args) > 0 {
+		_, err := tx.ExecContext(ctx, b.arrays, b.byColumn(args)...)
+		return err
+	}
 	return b.each(ctx, tx, args, func(s *sql.Stmt, args []any) error {
 		_, err := s.ExecContext(ctx, args...)
 		return err
-	})
-}
-
-// query hands each row of the answers to scan.
-func (b bulk) query(ctx context.Context, tx *sql.Tx, args []any, scan func(*sql.Rows) error) error {
-	return b.each(ctx, tx, args, func(s *sql.Stmt, args []any) error {
-		rows, err := s.QueryContext(ctx, args...)
-		return eachRow(rows, err, scan)
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -96,9 +97,14 @@ func (r *Record) commitBatch(batch []*pendingJoin) {
 func (r *Record) tryBatch(batch []*pendingJoin) error {
 	ctx, cancel := r.bound(context.Background(), r.busyTimeout+overhead)
 	defer cancel()
+	conn, err := r.committer.Conn(ctx)
+	if err != nil {
+		return explain(err)
+	}
+	defer conn.Close() // back to its pool
 	var shared uint64
-	err := r.transact(ctx, r.committer, func(ctx context.Context, tx *sql.Tx) (err error) {
-		shared, err = r.decideBatch(ctx, tx, batch)
+	err = r.transact(ctx, conn, func(ctx context.Context, tx *sql.Tx) (err error) {
+		shared, err = r.decideBatch(r.engine.newVolley(ctx, tx, conn), batch)
 		return err
 	})
 	if err == nil {
@@ -108,14 +114,14 @@ func (r *Record) tryBatch(batch []*pendingJoin) error {
 }
 
 // decideBatch decides the claims in rounds in which no device comes twice.
-func (r *Record) decideBatch(ctx context.Context, tx *sql.Tx, batch []*pendingJoin) (shared uint64, err error) {
-	if err := r.lockDevices(ctx, tx, batch); err != nil {
+func (r *Record) decideBatch(v *volley, batch []*pendingJoin) (shared uint64, err error) {
+	if err := r.lock(v, batch); err != nil {
 		return 0, err
 	}
 	for rest := batch; len(rest) > 0; {
 		var claims []*pendingJoin
 		claims, rest = distinctDevices(rest)
-		round := joinRound{record: r, ctx: ctx, tx: tx, statements: r.joins}
+		round := joinRound{record: r, volley: v, statements: r.joins}
 		if err := round.decide(claims); err != nil {
 			return 0, err
 		}
@@ -124,10 +130,10 @@ func (r *Record) decideBatch(ctx context.Context, tx *sql.Tx, batch []*pendingJo
 	return shared, nil
 }
 
-// lockDevices takes the locks under which nothing that decides the joins changes
-// but by this transaction. It reads nothing: what is read after it is what was
-// committed by those who had the locks before.
-func (r *Record) lockDevices(ctx context.Context, tx *sql.Tx, batch []*pendingJoin) error {
+// lock takes the locks under which nothing that decides the joins changes but by this
+// transaction. It reads nothing: what is read after it is what was committed by those
+// who had the locks before.
+func (r *Record) lock(v *volley, batch []*pendingJoin) error {
 	if r.engine.locks.devices == "" {
 		return nil
 	}
@@ -135,10 +141,8 @@ func (r *Record) lockDevices(ctx context.Context, tx *sql.Tx, batch []*pendingJo
 	for i, p := range batch {
 		devices[i] = p.claim.Request.DevEUI.String()
 	}
-	if err := take(ctx, tx, r.engine.locks.joins); err != nil {
-		return err
-	}
-	return take(ctx, tx, r.engine.locks.devices, devices)
+	locks := r.engine.locks
+	return errors.Join(v.take(locks.joins), v.take(locks.devices, devices), v.take(locks.addresses))
 }
 
 // commitTime reads the clock, and gives the time to write: events keep their order
@@ -174,8 +178,7 @@ func distinctDevices(claims []*pendingJoin) (first, again []*pendingJoin) {
 // a decision for each, one write for all.
 type joinRound struct {
 	record     *Record
-	ctx        context.Context
-	tx         *sql.Tx
+	volley     *volley
 	statements *joinStatements
 	now        time.Time // decides
 	at         time.Time // is written; never before that of an earlier commit
@@ -190,9 +193,6 @@ type joinRound struct {
 func (r *joinRound) decide(claims []*pendingJoin) error {
 	found, err := r.read(claims)
 	if err != nil {
-		return err
-	}
-	if err := take(r.ctx, r.tx, r.record.engine.locks.addresses); err != nil {
 		return err
 	}
 	r.now, r.at = r.record.commitTime()

@@ -135,7 +135,7 @@ func (a *addressSpace) takeReleased(own int64) (int64, error) {
 			continue
 		}
 		var holders int
-		if err := a.round.tx.QueryRowContext(a.round.ctx, sqlHolders, addr).Scan(&holders); err != nil {
+		if err := a.round.volley.tx.QueryRowContext(a.round.volley.ctx, sqlHolders, addr).Scan(&holders); err != nil {
 			return noAddress, err
 		}
 		if holders == a.released[addr] {
@@ -170,7 +170,7 @@ func (a *addressSpace) share(own int64) (int64, error) {
 
 // query runs a statement that answers with addresses.
 func (a *addressSpace) query(statement string, add func(int64), args ...any) error {
-	rows, err := a.round.tx.QueryContext(a.round.ctx, statement, args...)
+	rows, err := a.round.volley.tx.QueryContext(a.round.volley.ctx, statement, args...)
 	return eachRow(rows, err, func(rows *sql.Rows) error {
 		var addr int64
 		if err := rows.Scan(&addr); err != nil {

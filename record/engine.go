@@ -15,7 +15,7 @@ type engine struct {
 	schema  func([]byte) []byte // a migration as the engine reads it
 
 	view        *sql.TxOptions // of a transaction that reads one snapshot
-	arrays      bool           // a bulk statement takes arrays; else it is one of these
+	arrays      bool           // a bulk statement takes arrays; else it has one of these sizes
 	bulkSizes   []int          // rows per statement, from many to one
 	maxBulkArgs int            // of a statement of several rows
 

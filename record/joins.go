@@ -97,7 +97,7 @@ func (r *joinRound) read(claims []*pendingJoin) ([]onRecord, error) {
 		args = append(args, int64(i), req.DevEUI.String(), req.JoinEUI.String(), int64(req.DevNonce), p.claim.Gateway.EUI.String())
 	}
 	found := make([]onRecord, len(claims))
-	err := r.statements.state.query(r.ctx, r.tx, args, func(rows *sql.Rows) error {
+	err := r.volley.query(r.statements.state, args, func(rows row) error {
 		var i int
 		var has onRecord
 		v, even, odd, sent := &has.versions, &has.sessions[0], &has.sessions[1], &has.sent
@@ -127,7 +127,7 @@ func (r *joinRound) readRejoins(claims []*pendingJoin, found []onRecord) error {
 			args = append(args, int64(i), p.claim.Request.DevEUI.String(), countedWith(p.claim))
 		}
 	}
-	return r.statements.rejoins.query(r.ctx, r.tx, args, func(rows *sql.Rows) error {
+	return r.volley.query(r.statements.rejoins, args, func(rows row) error {
 		var i int
 		var session uint32
 		var sent countOnRecord
@@ -186,9 +186,12 @@ func (r *joinRound) write(granted []*pendingJoin) error {
 		{"join events", s.events, events},
 		{"join events for sinks", s.sinkEvents, sinkEvents},
 	} {
-		if err := w.bulk.exec(r.ctx, r.tx, w.args); err != nil {
+		if err := r.volley.exec(w.bulk, w.args); err != nil {
 			return fmt.Errorf("write %s: %w", w.what, err)
 		}
+	}
+	if err := r.volley.send(); err != nil {
+		return fmt.Errorf("write the joins: %w", err)
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func (r *joinRound) recipients(claims []*pendingJoin) (map[joinserver.AccountID]
 			args = append(args, int64(account))
 		}
 	}
-	err := r.statements.keks.query(r.ctx, r.tx, args, func(rows *sql.Rows) error {
+	err := r.volley.query(r.statements.keks, args, func(rows row) error {
 		account, to, err := r.record.scanRecipient(rows)
 		if err != nil {
 			return err
@@ -65,7 +65,7 @@ func (r recipients) with(other recipients) recipients {
 }
 
 // scanRecipient reads a row of account_keks.
-func (r *Record) scanRecipient(rows *sql.Rows) (account joinserver.AccountID, to recipients, err error) {
+func (r *Record) scanRecipient(rows row) (account joinserver.AccountID, to recipients, err error) {
 	var which Recipient
 	var key joinserver.KeyEncryption
 	var sealed []byte

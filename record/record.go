@@ -161,7 +161,7 @@ func (r *Record) prepare(ctx context.Context) error {
 	r.policies, err1 = r.engine.preparePolicies(ctx, r.reader)
 	r.joins, err2 = r.engine.prepareJoins(ctx, r.committer)
 	err3 = r.prepareOutboxes(ctx)
-	return errors.Join(err1, err2, err3)
+	return errors.Join(err1, err2, err3, r.committer.PingContext(ctx)) // its connection is there before others take all
 }
 
 // Close finishes the joins under way and closes the record.

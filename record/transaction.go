@@ -30,9 +30,14 @@ func (r *Record) inTransaction(ctx context.Context, fn func(context.Context, *sq
 	return r.transact(ctx, r.writer, fn)
 }
 
-// transact runs fn in a transaction of a pool. If the answer to the COMMIT stays
+// beginner is a pool of connections, or one of them.
+type beginner interface {
+	BeginTx(context.Context, *sql.TxOptions) (*sql.Tx, error)
+}
+
+// transact runs fn in a transaction. If the answer to the COMMIT stays
 // out, the outcome is not known and counts as a failure.
-func (r *Record) transact(ctx context.Context, db *sql.DB, fn func(context.Context, *sql.Tx) error) error {
+func (r *Record) transact(ctx context.Context, db beginner, fn func(context.Context, *sql.Tx) error) error {
 	tx, err := r.begin(ctx, db)
 	if err != nil {
 		return explain(err)
@@ -63,7 +68,7 @@ func (e *commitError) Error() string {
 func (e *commitError) Unwrap() error { return e.fault }
 
 // begin takes the write lock of SQLite, for which it waits BusyTimeout at most.
-func (r *Record) begin(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
+func (r *Record) begin(ctx context.Context, db beginner) (*sql.Tx, error) {
 	for deadline := time.Now().Add(r.busyTimeout); ; {
 		tx, err := db.BeginTx(ctx, nil)
 		if !isBusy(err) || time.Now().After(deadline) {
