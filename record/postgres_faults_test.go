@@ -319,7 +319,7 @@ func TestPostgresCutOff(t *testing.T) {
 		want string
 	}{
 		{"before the joins are read", "FOR NO KEY UPDATE", 0, "stayed out"},
-		{"at the COMMIT", "commit\x00", 1, "whether it was committed is not known"},
+		{"at the COMMIT", sentCommit, 1, "whether it was committed is not known"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, postgres)
@@ -342,11 +342,40 @@ func TestPostgresCutOff(t *testing.T) {
 	}
 }
 
+// What waits for no answer of its own costs no round trip: a commit is BEGIN, the locks
+// with what decides, the DevAddrs in use, what is written, and COMMIT.
+func TestPostgresRoundTrips(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, postgres)
+	w.importNodes(t, w.r, band.MAC1_0_3, 0, 20)
+	wire := newWire(t, w.store.options.PostgresURL)
+	o := w.store.options
+	o.PostgresURL = wire.url
+	r := open(t, o)
+	must[joinserver.Grant](t)(r.Commit(context.Background(), w.claim(t, w.r, devEUI(0), 1, w.clock.now()))) // prepares the statements
+	var claims []joinserver.Claim
+	for i := range 20 {
+		claims = append(claims, w.claim(t, w.r, devEUI(i), 2, w.clock.now()))
+	}
+	before := wire.trips.Load()
+	_, errs := r.CommitTogether(claims)
+	check(t, errors.Join(errs...))
+	if n := wire.trips.Load() - before; n != 5 {
+		t.Errorf("a commit of %d joins took %d round trips", len(claims), n)
+	}
+}
+
 // wire is a network between a program and PostgreSQL that can be cut.
 type wire struct {
-	url  string
-	from atomic.Pointer[[]byte] // when the program sends this, answers get lost from then on
+	url   string
+	from  atomic.Pointer[[]byte] // when the program sends this, answers get lost from then on
+	trips atomic.Int64           // answers that end a round trip
 }
+
+const (
+	sentCommit    = "commit\x00"         // end of the message Query
+	readyForQuery = "Z\x00\x00\x00\x05" // what ends the answer to each round trip
+)
 
 func newWire(t testing.TB, to string) *wire {
 	t.Helper()
@@ -399,10 +428,13 @@ func (w *wire) carry(program net.Conn, to string) {
 			if len(from) > 0 && bytes.Contains(sent, from) {
 				cut.Store(true)
 			}
-			return !cut.Load() || bytes.Contains(sent, []byte("commit"))
+			return !cut.Load() || bytes.Contains(sent, []byte(sentCommit))
 		})
 	}()
-	copyWhile(program, server, func([]byte) bool { return !cut.Load() })
+	copyWhile(program, server, func(answered []byte) bool {
+		w.trips.Add(int64(bytes.Count(answered, []byte(readyForQuery))))
+		return !cut.Load()
+	})
 }
 
 // copyWhile carries on until an end is closed; what pass does not let by is lost.
