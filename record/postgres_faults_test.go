@@ -373,7 +373,7 @@ type wire struct {
 }
 
 const (
-	sentCommit    = "commit\x00"         // end of the message Query
+	sentCommit    = "commit\x00"        // end of the message Query
 	readyForQuery = "Z\x00\x00\x00\x05" // what ends the answer to each round trip
 )
 
