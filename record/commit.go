@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"joingate/joinserver"
@@ -249,10 +248,6 @@ func (has onRecord) lastAddress() int64 {
 	return has.sessions[1-newest].devAddr
 }
 
-// eventsTogether is how many join events one goroutine makes: it wraps session keys
-// and writes JSON, for which the others need not wait.
-const eventsTogether = 64
-
 // events makes the join events, and gives the claims that have one. One claim's
 // fault must not fail the others.
 func (r *joinRound) events(claims []*pendingJoin) (with []*pendingJoin, err error) {
@@ -260,16 +255,10 @@ func (r *joinRound) events(claims []*pendingJoin) (with []*pendingJoin, err erro
 	if err != nil {
 		return nil, err
 	}
-	var all sync.WaitGroup
-	for part := range slices.Chunk(claims, eventsTogether) {
-		all.Go(func() {
-			for _, p := range part {
-				p.at = p.found.inOrder(r.at)
-				p.event, p.err = eventOf(p, recipients[p.claim.Policy.Node.Account])
-			}
-		})
+	for _, p := range claims {
+		p.at = p.found.inOrder(r.at)
+		p.event, p.err = eventOf(p, recipients[p.claim.Policy.Node.Account])
 	}
-	all.Wait()
 	return slices.DeleteFunc(claims, func(p *pendingJoin) bool { return p.err != nil }), nil
 }
 

@@ -53,7 +53,7 @@ func openSQLite(ctx context.Context, o Options) (p pools, err error) {
 		return p, err
 	}
 	p.writer.SetMaxOpenConns(1)
-	if p.reader, err = sql.Open("sqlite", sqliteDSN(path, busy, "deferred", "query_only(1)", "cache_size(-16384)")); err != nil {
+	if p.reader, err = sql.Open("sqlite", sqliteDSN(path, busy, "deferred", "query_only(1)", "cache_size(-2048)")); err != nil {
 		return p, err
 	}
 	p.reader.SetMaxOpenConns(readers)
