@@ -66,6 +66,11 @@ func (r *Record) Policy(ctx context.Context, device joinserver.EUI64) (joinserve
 	return l.policy, l.err
 }
 
+// lookupPause is the least from one statement that several share to the next, where a
+// network lies between: it costs both sides several times what a policy costs. Joins
+// have the time, their copies are still coming in.
+const lookupPause = 5 * time.Millisecond
+
 // lookupLoop reads the policies that are waited for, all in one.
 func (r *Record) lookupLoop() {
 	for {
@@ -73,7 +78,11 @@ func (r *Record) lookupLoop() {
 		if len(batch) == 0 {
 			return
 		}
+		begun := time.Now()
 		r.lookUp(batch)
+		if r.engine.remote && len(batch) > 1 {
+			time.Sleep(lookupPause - time.Since(begun))
+		}
 	}
 }
 
