@@ -175,7 +175,7 @@ func (p redisPolicies) look(ctx context.Context, keys ...string) sight {
 	err := p.do(ctx, func(t *trip) {
 		marks = t.readMarks(p.keys)
 		for i, key := range keys {
-			replies[i] = t.Get(context.Background(), key)
+			replies[i] = t.read(key)
 		}
 	})
 	seen := sight{at: make([]sighting, len(keys)), asked: err == nil}

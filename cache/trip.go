@@ -28,11 +28,21 @@ var (
 	errFull = errors.New("too much waits for redis")
 )
 
-// trip is one round trip to Redis: a pipeline, and the marks that all look-ups
-// on it share.
+// trip is one round trip to Redis: a pipeline, and what all look-ups on it share.
 type trip struct {
 	redis.Pipeliner
 	marks, renewed *markReplies
+	values         map[string]*redis.StringCmd
+}
+
+// read reads a key, once per trip: in a storm a gateway is asked for again and again.
+func (t *trip) read(key string) *redis.StringCmd {
+	reply := t.values[key]
+	if reply == nil {
+		reply = t.Get(context.Background(), key)
+		t.values[key] = reply
+	}
+	return reply
 }
 
 // call is what one caller puts on a trip. Its replies may be read once done has
@@ -154,7 +164,7 @@ func finish(calls []*call, err error) {
 func (t *trips) make(calls []*call) error {
 	ctx, cancel := context.WithTimeout(context.Background(), t.timeout)
 	defer cancel()
-	tr := &trip{Pipeliner: t.client.Pipeline()}
+	tr := &trip{Pipeliner: t.client.Pipeline(), values: make(map[string]*redis.StringCmd)}
 	for _, c := range calls {
 		if !c.left.Load() {
 			c.queue(tr)

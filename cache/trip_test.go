@@ -102,6 +102,25 @@ func TestTripsOfSeveralKeepAnInterval(t *testing.T) {
 	})
 }
 
+// Of all who ask for a key on one trip, one asks Redis.
+func TestTripReadsAKeyOnce(t *testing.T) {
+	w, trips, _ := newWay(t)
+	trips.send(ask)
+	<-w.begun
+	replies := make(chan *redis.StringCmd, 3)
+	for _, key := range []string{"a", "b", "a"} {
+		trips.send(func(t *trip) { replies <- t.read(key) })
+	}
+	w.end <- nil
+	if n := <-w.begun; n != 2 {
+		t.Errorf("a trip of %d commands, not 2", n)
+	}
+	w.end <- nil
+	if first, second, third := <-replies, <-replies, <-replies; first == second || first != third {
+		t.Error("the reply of another key")
+	}
+}
+
 func TestWhatWaitsBehindAFailedTripFails(t *testing.T) {
 	synctest.Test(t, whatWaitsBehindAFailedTripFails)
 }
