@@ -43,13 +43,14 @@ func sqliteDSN(path string, busy time.Duration, txLock string, pragmas ...string
 // openSQLite opens the file twice: one connection that writes, some that read
 // beside it (write-ahead log). The one that writes waits for other programs
 // itself, in begin. The log may grow to 64 MB before it goes into the file: in a
-// storm of joins the same pages are written again and again.
+// storm of joins the same pages are written again and again. A page in a cache takes
+// twice its size; a reader loses all of its cache with each commit of a writer.
 func openSQLite(ctx context.Context, o Options) (p pools, err error) {
 	path, busy := o.SQLitePath, o.BusyTimeout
 	if err := prepareSQLite(ctx, o); err != nil {
 		return p, err
 	}
-	if p.writer, err = sql.Open("sqlite", sqliteDSN(path, 0, "immediate", "wal_autocheckpoint(16000)", "cache_size(-65536)")); err != nil {
+	if p.writer, err = sql.Open("sqlite", sqliteDSN(path, 0, "immediate", "wal_autocheckpoint(16000)", "cache_size(-32768)")); err != nil {
 		return p, err
 	}
 	p.writer.SetMaxOpenConns(1)
