@@ -1,10 +1,14 @@
 package mqtt
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // workers run jobs, each on a goroutine of its own. One that has ended its job waits
-// for another: its stack has grown to what a job needs. How many there are at a time
-// is for those to bound who have jobs.
+// for another, its stack grown to what a job needs, but no more of them wait than
+// work: there are none while there is nothing to do. How many work at a time is for
+// those to bound who have jobs.
 type workers struct {
 	guard func(job func()) // runs a job and keeps its panic from the process
 
@@ -14,10 +18,6 @@ type workers struct {
 	busy    int
 	free    []chan func() // of the goroutines that wait; each has room for a job
 }
-
-// mostFree is how many goroutines wait for a job; those that have ended one besides
-// them end.
-const mostFree = 256
 
 // run has a job run soon, or dropped after stop.
 func (w *workers) run(job func()) {
@@ -51,11 +51,20 @@ func (w *workers) finished(next chan func()) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.busy--
-	if w.stopped || len(w.free) == mostFree {
+	if w.stopped || len(w.free) >= w.busy {
+		w.dismiss(len(w.free) - w.busy)
 		return false
 	}
 	w.free = append(w.free, next)
 	return true
+}
+
+// dismiss ends some of the goroutines that wait, longest first. The lock is held.
+func (w *workers) dismiss(n int) {
+	for i := range n {
+		close(w.free[i])
+	}
+	w.free = slices.Delete(w.free, 0, max(0, n))
 }
 
 // idle reports whether no job runs.
@@ -69,10 +78,7 @@ func (w *workers) idle() bool {
 func (w *workers) stop() {
 	w.mu.Lock()
 	w.stopped = true
-	for _, next := range w.free {
-		close(next)
-	}
-	w.free = nil
+	w.dismiss(len(w.free))
 	w.mu.Unlock()
 	w.tasks.Wait()
 }

@@ -6,8 +6,8 @@ import (
 	"testing/synctest"
 )
 
-// Jobs one after the other share a goroutine; of those at a time a bounded number is
-// kept for the next ones, and none is left after stop.
+// Who has ended a job takes the next one. No more goroutines wait for one than work,
+// so that none is left when there is nothing to do.
 func TestWorkersAreUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var done atomic.Int64
@@ -15,33 +15,54 @@ func TestWorkersAreUsedAgain(t *testing.T) {
 			defer func() { _ = recover() }()
 			job()
 		}}
-		waiting := func(want int) {
-			t.Helper()
-			synctest.Wait()
-			if !w.idle() || len(w.free) != want {
-				t.Errorf("%d goroutines wait, not %d; idle %t", len(w.free), want, w.idle())
+		end := make(chan bool)
+		start := func(n int) {
+			for range n {
+				w.run(func() {
+					defer done.Add(1)
+					if <-end {
+						panic("of a job")
+					}
+				})
 			}
 		}
-		for range 3 {
-			w.run(func() { done.Add(1) })
-			waiting(1)
+		want := func(busy, free int) {
+			t.Helper()
+			synctest.Wait()
+			idle := w.idle()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.busy != busy || len(w.free) != free || idle != (busy == 0) {
+				t.Errorf("%d work and %d wait, not %d and %d; idle %t", w.busy, len(w.free), busy, free, idle)
+			}
 		}
-		w.run(func() { panic("of a job") })
-		waiting(1)
-		open := make(chan struct{})
-		for range mostFree + 10 {
-			w.run(func() { <-open; done.Add(1) })
+		start(10)
+		want(10, 0)
+		for i := range 4 {
+			end <- i == 1 // the goroutine outlives the panic of its job
 		}
-		synctest.Wait()
-		if len(w.free) != 0 || w.idle() {
-			t.Errorf("%d goroutines wait while all jobs run; idle %t", len(w.free), w.idle())
+		want(6, 4)
+		start(3)
+		want(9, 1)
+		for range 5 {
+			end <- false
 		}
-		close(open)
-		waiting(mostFree)
-		w.stop()
-		w.run(func() { done.Add(1) })
-		waiting(0)
-		if n := done.Load(); n != 3+mostFree+10 {
+		want(4, 4) // of 9 and 1 two have ended
+		for range 4 {
+			end <- false
+		}
+		want(0, 0)
+		start(2)
+		end <- false
+		want(1, 1)
+		stopped := make(chan bool)
+		go func() { w.stop(); close(stopped) }()
+		want(1, 0)
+		end <- false
+		<-stopped
+		start(1)
+		want(0, 0)
+		if n := done.Load(); n != 15 {
 			t.Errorf("%d jobs were done", n)
 		}
 	})
