@@ -272,29 +272,33 @@ func (b *bench) startProfile(ctx context.Context, metrics []string) (wait func()
 	seconds := min(max(1, int(b.load.Duration.Seconds())), longestProfile)
 	from := fmt.Sprintf("%s%s?seconds=%d", strings.TrimSuffix(metrics[0], "/metrics"), profilePath, seconds)
 	done := make(chan error, 1)
-	go func() { done <- download(ctx, from, b.profile) }()
+	go func() {
+		profile, err := fetch(ctx, from)
+		if err == nil {
+			err = os.WriteFile(b.profile, profile, 0o600)
+		} else {
+			err = fmt.Errorf("%w: is [ops] profile = true?", err)
+		}
+		done <- err
+	}()
 	return func() error { return <-done }
 }
 
-// download keeps what an address answers.
-func download(ctx context.Context, from, file string) error {
+// fetch gets what an address answers.
+func fetch(ctx context.Context, from string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s answers %s: is [ops] profile = true?", from, answer.Status)
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", from, answer.Status)
 	}
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, body, 0o600)
+	return io.ReadAll(answer.Body)
 }
 
 // settleTime bounds how long the servers may still be busy with forged requests

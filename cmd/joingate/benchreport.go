@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -113,27 +111,18 @@ func readCounters(ctx context.Context, urls []string) (counters, error) {
 }
 
 func (c counters) read(ctx context.Context, url string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	answer, err := fetch(ctx, url)
 	if err != nil {
 		return err
 	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, answer.Status)
-	}
-	lines := bufio.NewScanner(answer.Body)
-	for lines.Scan() {
-		series, number, found := strings.Cut(lines.Text(), " ")
+	for line := range strings.Lines(string(answer)) {
+		series, number, found := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		value, err := strconv.ParseFloat(number, 64)
 		if found && err == nil && !strings.HasPrefix(series, "#") {
 			c[series] += value
 		}
 	}
-	return lines.Err()
+	return nil
 }
 
 // benchProcess is a process and what it used during the load.

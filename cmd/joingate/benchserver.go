@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -225,16 +224,8 @@ func (s *benchServer) awaitReady(ctx context.Context, out io.Reader) error {
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }() // so that it never blocks
 	return awaitTrue(ctx, "the server to be ready", func() bool {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.operations+"/readyz", nil)
-		if err != nil {
-			return false
-		}
-		answer, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return false
-		}
-		_ = answer.Body.Close()
-		return answer.StatusCode == http.StatusOK
+		_, err := fetch(ctx, s.operations+"/readyz")
+		return err == nil
 	})
 }
 
