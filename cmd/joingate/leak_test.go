@@ -46,13 +46,15 @@ func TestNoLeak(t *testing.T) {
 		}
 	}
 	var after held
+	defer func() {
+		t.Logf("%d joins, of which %d were answered, and %d forged requests", l.joins, l.answered, l.forged)
+		t.Logf("before: %+v", before)
+		t.Logf("after:  %+v", after)
+	}()
 	eventually(t, "what the joins took is given back", func() bool {
 		after = holdings(t)
 		return after.within(before)
 	})
-	t.Logf("%d joins, of which %d were answered, and %d forged requests", l.joins, l.answered, l.forged)
-	t.Logf("before: %+v", before)
-	t.Logf("after:  %+v", after)
 	if l.answered < l.joins/10 || l.forged == 0 { // a busy machine refuses most of a burst
 		t.Errorf("%d of %d joins were answered, beside %d forged requests: this proves little", l.answered, l.joins, l.forged)
 	}
