@@ -58,6 +58,11 @@ func TestWorkersAreUsedAgain(t *testing.T) {
 		stopped := make(chan bool)
 		go func() { w.stop(); close(stopped) }()
 		want(1, 0)
+		select {
+		case <-stopped:
+			t.Error("stopped, and one works")
+		default:
+		}
 		end <- false
 		<-stopped
 		start(1)

@@ -205,18 +205,25 @@ func TestPostgresDeadlock(t *testing.T) {
 	}
 	must[sql.Result](t)(somebody.ExecContext(ctx, `SET LOCAL deadlock_timeout = '1min'`)) // it is not the one that gives in
 	check(t, lock(second))
-	outcomes := make(chan []error, 1)
+	outcomes, admitted := make(chan []error, 1), make(chan error, 1)
 	go func() {
 		_, errs := w.r.CommitTogether(claims)
 		outcomes <- errs
 	}()
 	waiting := func(n int) {
+		t.Helper()
 		for one[int](t, db, `SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) != n {
+			select {
+			case errs := <-outcomes:
+				t.Fatalf("the joins wait for nobody: %v", errs)
+			case err := <-admitted:
+				t.Fatalf("the administrator waits for nobody: %v", err)
+			default:
+			}
 		}
 	}
 	waiting(1)
 	administrator := must[*sql.Tx](t)(db.BeginTx(ctx, nil))
-	admitted := make(chan error, 1)
 	go func() {
 		_, err := administrator.ExecContext(ctx, `SELECT pg_advisory_xact_lock(1785686382, 1)`)
 		admitted <- err

@@ -230,6 +230,7 @@ func FuzzParseLoadCommand(f *testing.F) {
 	}
 	f.Add(packet[40:])
 	f.Add([]byte{0x2a, 0x02, 0x1a, 0x00})
+	f.Add([]byte{0x18, 0x07, 0x1d, 0x00, 0x00, 0x00, 0x00}) // downlink_id, and a fixed32 with its number
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := parseLoadCommand(b)
 		var want gw.DownlinkFrame

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -85,6 +86,24 @@ func TestBenchMistakes(t *testing.T) {
 		if o := m.try(append([]string{"bench"}, strings.Fields(args)...)...); o.status != 1 || !strings.Contains(o.stderr, want) {
 			t.Errorf("%s: exit status %d, %q", o.command, o.status, o.stderr)
 		}
+	}
+}
+
+// What an address answers with an error is not taken for what it was asked for.
+func TestFetch(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/there" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = w.Write([]byte("body"))
+	}))
+	defer s.Close()
+	if answer, err := fetch(t.Context(), s.URL+"/there"); string(answer) != "body" || err != nil {
+		t.Errorf("%q, %v", answer, err)
+	}
+	answer, err := fetch(t.Context(), s.URL+"/away")
+	if want := s.URL + "/away answers 503 Service Unavailable"; answer != nil || err == nil || err.Error() != want {
+		t.Errorf("%q, %v; not %s", answer, err, want)
 	}
 }
 
