@@ -10,7 +10,7 @@ SOAKTIME ?= 10m
 # Debian packages that tests start servers from.
 PACKAGES := mosquitto redis-server postgresql
 
-.PHONY: test build lint unit sdk packages bench fuzz corpus golden reproducible sbom licences soak
+.PHONY: test build lint unit sdk packages bench fuzz golden reproducible sbom licences soak
 
 test: packages lint unit
 
@@ -55,16 +55,15 @@ bench:
 # the package's testdata/fuzz, and a test from then on.
 fuzz:
 	@mkdir -p "$$($(GO) env GOCACHE)/fuzz" && tar -xzf testdata/fuzz.tar.gz -C "$$($(GO) env GOCACHE)/fuzz"
-	@for package in $$($(GO) list ./...); do \
+	@failed=0; \
+	for package in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "== $$package $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || failed=1; \
 		done; \
-	done
-	@$(MAKE) --no-print-directory corpus
-
-corpus:
-	tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$$($(GO) env GOCACHE)/fuzz" -cf - joingate | gzip -9n > testdata/fuzz.tar.gz
+	done; \
+	tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$$($(GO) env GOCACHE)/fuzz" -cf - joingate | gzip -9n > testdata/fuzz.tar.gz && \
+	exit $$failed
 
 # Writes the golden files anew; look at the difference before it is committed.
 golden:

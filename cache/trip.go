@@ -54,8 +54,8 @@ type call struct {
 }
 
 // trips gathers what concurrent callers ask of Redis into round trips, one after
-// the other. Who comes alone waits for nobody; who comes during a trip, or soon after
-// one that several were on, goes with the next one. What waits behind a trip that
+// the other. Who comes during a trip, or within tripInterval of one that several were
+// on, goes with the next one; others wait for nobody. What waits behind a trip that
 // fails, fails with it. Nobody waits longer than the timeout.
 type trips struct {
 	client  redis.UniversalClient

@@ -73,15 +73,19 @@ func whoComesDuringATripGoesWithTheNext(t *testing.T) {
 	}
 }
 
-// In a storm a few trips carry all; whoever comes alone is not kept waiting.
+// In a storm a few trips carry all; whoever comes alone, and not soon after several, is
+// not kept waiting.
 func TestTripsOfSeveralKeepAnInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, trips, _ := newWay(t)
 		next := func(calls int, after time.Duration) {
 			start := time.Now()
-			for range calls {
-				trips.send(ask)
+			trips.mu.Lock()
+			for range calls - 1 {
+				trips.waiting = append(trips.waiting, &call{queue: ask})
 			}
+			trips.mu.Unlock()
+			trips.send(ask)
 			if n := <-w.begun; n != calls {
 				t.Errorf("a trip of %d calls, not %d", n, calls)
 			}

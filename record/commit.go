@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -114,9 +113,7 @@ func (r *Record) tryBatch(batch []*pendingJoin) error {
 
 // decideBatch decides the claims in rounds in which no device comes twice.
 func (r *Record) decideBatch(v *volley, batch []*pendingJoin) (shared uint64, err error) {
-	if err := r.lock(v, batch); err != nil {
-		return 0, err
-	}
+	r.lock(v, batch)
 	for rest := batch; len(rest) > 0; {
 		var claims []*pendingJoin
 		claims, rest = distinctDevices(rest)
@@ -132,16 +129,18 @@ func (r *Record) decideBatch(v *volley, batch []*pendingJoin) (shared uint64, er
 // lock takes the locks under which nothing that decides the joins changes but by this
 // transaction. It reads nothing: what is read after it is what was committed by those
 // who had the locks before.
-func (r *Record) lock(v *volley, batch []*pendingJoin) error {
-	if r.engine.locks.devices == "" {
-		return nil
+func (r *Record) lock(v *volley, batch []*pendingJoin) {
+	locks := r.engine.locks
+	if locks.devices == "" {
+		return
 	}
 	devices := make([]string, len(batch))
 	for i, p := range batch {
 		devices[i] = p.claim.Request.DevEUI.String()
 	}
-	locks := r.engine.locks
-	return errors.Join(v.take(locks.joins), v.take(locks.devices, devices), v.take(locks.addresses))
+	v.take(locks.joins)
+	v.take(locks.devices, devices)
+	v.take(locks.addresses)
 }
 
 // commitTime reads the clock, and gives the time to write: events keep their order

@@ -15,7 +15,7 @@ type engine struct {
 	schema  func([]byte) []byte // a migration as the engine reads it
 
 	view        *sql.TxOptions // of a transaction that reads one snapshot
-	arrays      bool           // a bulk statement takes arrays; else it has one of these sizes
+	arrays      bool           // a bulk statement takes arrays, and waits for others (volley); else it has one of these sizes
 	bulkSizes   []int          // rows per statement, from many to one
 	maxBulkArgs int            // of a statement of several rows
 
@@ -24,6 +24,8 @@ type engine struct {
 
 	locks  locks
 	remote bool // a network lies between, on which answers can stay out
+
+	lookupPause time.Duration // the least from a statement that reads several policies to the next
 }
 
 // locks are the statements by which writers wait for each other, in the order in

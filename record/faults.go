@@ -63,7 +63,7 @@ var postgresFaults = map[string]string{
 	pgNoSuchUser:         "PostgreSQL does not let the user in: look at [record] username and at pg_hba.conf",
 	pgWrongPassword:      "PostgreSQL refuses the password: look at [record] username and password_file",
 	pgNoSuchDatabase:     "there is no such database: make it (CREATE DATABASE … ENCODING 'UTF8')",
-	pgSerialization:      "another program wrote at the same time, twice; joins go on by themselves",
+	pgSerialization:      "another program wrote at the same time, again and again; joins go on by themselves",
 	pgDeadlock:           "another session of PostgreSQL took its locks in another order: end what it does (pg_stat_activity); joins go on by themselves",
 	pgForbidden:          "PostgreSQL does not allow it to the user: make the user the owner of the database",
 	pgDiskFull:           "PostgreSQL's disk is full: make room; joins go on by themselves",

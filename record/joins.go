@@ -186,14 +186,11 @@ func (r *joinRound) write(granted []*pendingJoin) error {
 		{"join events", s.events, events},
 		{"join events for sinks", s.sinkEvents, sinkEvents},
 	} {
-		if err := r.volley.exec(w.bulk, w.args); err != nil {
-			return fmt.Errorf("write %s: %w", w.what, err)
+		if err := r.volley.write(w.what, w.bulk, w.args); err != nil {
+			return err
 		}
 	}
-	if err := r.volley.send(); err != nil {
-		return fmt.Errorf("write the joins: %w", err)
-	}
-	return nil
+	return r.volley.send()
 }
 
 // appendSession gives the columns of sqlSession.

@@ -57,7 +57,7 @@ type lookup struct {
 }
 
 // Policy implements joinserver.Policies from the truth. Concurrent calls share a
-// statement, which begins after them all; a single one waits for nobody.
+// statement, which begins after them all.
 func (r *Record) Policy(ctx context.Context, device joinserver.EUI64) (joinserver.Policy, error) {
 	l := &lookup{errand: newErrand(), device: device}
 	if err := r.lookups.do(ctx, l); err != nil {
@@ -66,23 +66,10 @@ func (r *Record) Policy(ctx context.Context, device joinserver.EUI64) (joinserve
 	return l.policy, l.err
 }
 
-// lookupPause is the least from one statement that several share to the next, where a
-// network lies between: it costs both sides several times what a policy costs. Joins
-// have the time, their copies are still coming in.
-const lookupPause = 5 * time.Millisecond
-
 // lookupLoop reads the policies that are waited for, all in one.
 func (r *Record) lookupLoop() {
-	for {
-		batch := r.lookups.take(maxLookups)
-		if len(batch) == 0 {
-			return
-		}
-		begun := time.Now()
+	for batch := r.lookups.take(maxLookups); len(batch) > 0; batch = r.lookups.take(maxLookups) {
 		r.lookUp(batch)
-		if r.engine.remote && len(batch) > 1 {
-			time.Sleep(lookupPause - time.Since(begun))
-		}
 	}
 }
 

@@ -42,6 +42,9 @@ var postgresEngine = engine{
 	among:  `= ANY($1)`,
 	list:   func(texts []string) any { return texts },
 	remote: true,
+	// A statement costs both sides several times what a policy costs, and joins have
+	// the time: most ask while their copies are still coming in.
+	lookupPause: 5 * time.Millisecond,
 	locks: locks{
 		turn:       `SELECT value FROM revision FOR UPDATE`,
 		policies:   `SELECT pg_advisory_xact_lock(` + policyLock + `)`,
@@ -72,6 +75,8 @@ func compareOctets(text []byte) []byte {
 // long: they end with the time that they have.
 const connectTimeout = 5 * time.Second
 
+const statements = 512 // that a connection keeps prepared; there are fewer
+
 const writers = 4 // connections for all writes but joins; more of them only wait for each other
 
 // openPostgres brings the database up to date and opens three pools to it.
@@ -85,13 +90,13 @@ func openPostgres(ctx context.Context, o Options) (p pools, err error) {
 	}
 	lock := milliseconds(o.BusyTimeout)
 	return pools{
-		joins: connect(config, 1, byKey, map[string]string{
+		joins: connect(with(config, byKey, map[string]string{
 			"lock_timeout": lock, "statement_timeout": milliseconds(o.BusyTimeout + overhead/2), "idle_in_transaction_session_timeout": standstill,
-		}),
-		writer: connect(config, writers, map[string]string{
+		}), 1, stdlib.OptionShouldPing(never)),
+		writer: connect(with(config, map[string]string{
 			"lock_timeout": lock, "statement_timeout": milliseconds(longestWrite), "idle_in_transaction_session_timeout": standstill,
-		}),
-		reader: connect(config, readers, map[string]string{"lock_timeout": lock}),
+		}), writers),
+		reader: connect(with(config, map[string]string{"lock_timeout": lock}), readers),
 	}, nil
 }
 
@@ -116,6 +121,8 @@ func postgresConfig(o Options) (*pgx.ConnConfig, error) {
 		config.RuntimeParams["application_name"] = "joingate"
 	}
 	config.RuntimeParams["default_transaction_isolation"] = "read committed"
+	// Arguments that are arrays go in the types of statements that are prepared.
+	config.DefaultQueryExecMode, config.StatementCacheCapacity = pgx.QueryExecModeCacheStatement, statements
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
@@ -138,13 +145,22 @@ var byKey = map[string]string{
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// connect opens a pool of at most so many connections, each with the settings.
-func connect(config *pgx.ConnConfig, most int, settings ...map[string]string) *sql.DB {
+// never spares a commit the round trip in which pgx asks a connection that was idle
+// whether it is still there: if it is not, the commit is tried again.
+func never(context.Context, stdlib.ShouldPingParams) bool { return false }
+
+// with gives a copy that has the settings too.
+func with(config *pgx.ConnConfig, settings ...map[string]string) *pgx.ConnConfig {
 	c := config.Copy()
 	for _, some := range settings {
 		maps.Copy(c.RuntimeParams, some)
 	}
-	db := stdlib.OpenDB(*c)
+	return c
+}
+
+// connect opens a pool of at most so many connections.
+func connect(config *pgx.ConnConfig, most int, options ...stdlib.OptionOpenDB) *sql.DB {
+	db := stdlib.OpenDB(*config, options...)
 	db.SetMaxOpenConns(most)
 	db.SetMaxIdleConns(most)
 	return db
@@ -153,7 +169,7 @@ func connect(config *pgx.ConnConfig, most int, settings ...map[string]string) *s
 // preparePostgres brings the schema up to date, of programs that start together
 // one after the other.
 func preparePostgres(ctx context.Context, config *pgx.ConnConfig, sealer *keyring.Sealer) error {
-	db := connect(config, 3, map[string]string{"lock_timeout": milliseconds(longestWrite)})
+	db := connect(with(config, map[string]string{"lock_timeout": milliseconds(longestWrite)}), 3)
 	err := func() error {
 		lock, err := db.Conn(ctx)
 		if err != nil {

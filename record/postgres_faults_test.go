@@ -184,7 +184,7 @@ func TestPostgresStandstill(t *testing.T) {
 	}
 }
 
-// A deadlock with a session of somebody else: the whole batch is tried once more, and
+// A deadlock with a session of somebody else: the whole batch is tried again, and
 // granted. An administrator who waits for the joins keeps them out until somebody else
 // has come to an end, so that there is no second one.
 func TestPostgresDeadlock(t *testing.T) {
@@ -248,8 +248,10 @@ func TestPostgresRaises(t *testing.T) {
 		want  string // of the error; empty: granted
 	}{
 		"serialization failure":              {"40001", 1, ""},
+		"two serialization failures":         {"40001", 2, ""},
+		"three serialization failures":       {"40001", 3, "again and again; joins go on by themselves"},
 		"serialization failures without end": {"40001", always, "joins go on by themselves"},
-		"disk full":                          {"53100", always, "disk is full: make room"},
+		"disk full":                          {"53100", always, "disk is full: make room; joins go on by themselves (write DevNonces: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -349,6 +351,47 @@ func TestPostgresCutOff(t *testing.T) {
 	}
 }
 
+// The time of a commit runs out between two of its statements: that is said, and the
+// next join is granted.
+func TestPostgresTimeRunsOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, postgres)
+	w.importNodes(t, w.r, band.MAC1_0_3, 0, 1)
+	db := w.store.raw(t)
+	var slow atomic.Bool
+	o := w.store.options
+	o.BusyTimeout = 100 * time.Millisecond
+	o.Now = func() time.Time {
+		for slow.Load() && one[int](t, db, `SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`) > 0 {
+		}
+		return w.clock.now()
+	}
+	r := open(t, o)
+	c := w.claim(t, r, devEUI(0), 1, w.clock.now())
+	c.DevAddr = &joinserver.DevAddr{1, 2, 3, 4} // none is asked for
+	slow.Store(true)
+	if _, err := r.Commit(context.Background(), c); err == nil || !strings.Contains(err.Error(), "stayed out") {
+		t.Errorf("the commit says %v", err)
+	}
+	slow.Store(false)
+	must[joinserver.Grant](t)(r.Commit(context.Background(), c))
+}
+
+// However the URL would have statements run, joins are committed.
+func TestPostgresStatementsArePrepared(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, postgres)
+	w.importNodes(t, w.r, band.MAC1_0_3, 0, 1)
+	for i, setting := range []string{"default_query_exec_mode=exec", "default_query_exec_mode=simple_protocol", "statement_cache_capacity=0"} {
+		o := w.store.options
+		u := must[*url.URL](t)(url.Parse(o.PostgresURL))
+		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&"+setting, "&")
+		o.PostgresURL = u.String()
+		r := open(t, o)
+		must[joinserver.Grant](t)(r.Commit(context.Background(), w.claim(t, r, devEUI(0), uint16(i), w.clock.now())))
+	}
+}
+
 // What waits for no answer of its own costs no round trip: a commit is BEGIN, the locks
 // with what decides, the DevAddrs in use, what is written, and COMMIT.
 func TestPostgresRoundTrips(t *testing.T) {
@@ -438,8 +481,11 @@ func (w *wire) carry(program net.Conn, to string) {
 			return !cut.Load() || bytes.Contains(sent, []byte(sentCommit))
 		})
 	}()
+	var answers []byte
 	copyWhile(program, server, func(answered []byte) bool {
-		w.trips.Add(int64(bytes.Count(answered, []byte(readyForQuery))))
+		answers = append(answers, answered...)
+		w.trips.Add(int64(bytes.Count(answers, []byte(readyForQuery))))
+		answers = answers[max(0, len(answers)-len(readyForQuery)+1):]
 		return !cut.Load()
 	})
 }

@@ -143,7 +143,7 @@ func open(ctx context.Context, o Options) (*Record, error) {
 		engine: e, committer: p.joins, writer: p.writer, reader: p.reader, sealer: o.Sealer, now: o.Now, observe: o.Observe, busyTimeout: o.BusyTimeout,
 		sqlitePath:  o.SQLitePath,
 		checkpoints: newCheckpoints(p.checkpoints),
-		commits:     newQueue[*pendingJoin](), lookups: newQueue[*lookup](), stop: make(chan struct{}),
+		commits:     newQueue[*pendingJoin](0), lookups: newQueue[*lookup](e.lookupPause), stop: make(chan struct{}),
 		addrCursor: rand.Int64N(1 << 25), // programs on one record begin apart
 	}
 	r.sinks = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(o.Sinks))), func(sink string) bool { return sink == MQTT })

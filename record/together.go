@@ -6,32 +6,38 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
+	"time"
 )
 
 // ErrClosed says that the record was closed before a join or a lookup came to it.
 var ErrClosed = errors.New("record is closed")
 
 // errand is what somebody waits for.
-type errand struct {
-	done chan struct{}
-	left atomic.Bool // nobody waits any more
+type errand struct{ done chan struct{} }
+
+func newErrand() errand { return errand{make(chan struct{})} }
+
+func (e *errand) finished() <-chan struct{} { return e.done }
+
+// awaited is a pointer to what is an errand.
+type awaited interface {
+	comparable
+	finished() <-chan struct{}
 }
 
-func newErrand() errand { return errand{done: make(chan struct{})} }
+// queue holds the errands that wait for loops, which do together what waits.
+type queue[E awaited] struct {
+	pause time.Duration // the least from one batch of several to the next
 
-func (e *errand) itself() *errand { return e }
-
-// queue holds the errands that wait for a loop, which does together what waits.
-type queue[E interface{ itself() *errand }] struct {
 	mu      sync.Mutex
 	waiting []E
 	closed  bool
 	changed sync.Cond
+	next    time.Time // no batch is taken before
 }
 
-func newQueue[E interface{ itself() *errand }]() *queue[E] {
-	q := &queue[E]{}
+func newQueue[E awaited](pause time.Duration) *queue[E] {
+	q := &queue[E]{pause: pause}
 	q.changed.L = &q.mu
 	return q
 }
@@ -45,12 +51,11 @@ func (q *queue[E]) do(ctx context.Context, work E) error {
 	if !q.put(work) {
 		return ErrClosed
 	}
-	e := work.itself()
 	select {
-	case <-e.done:
+	case <-work.finished():
 		return nil
 	case <-ctx.Done():
-		e.left.Store(true)
+		q.withdraw(work)
 		return ctx.Err()
 	}
 }
@@ -66,33 +71,53 @@ func (q *queue[E]) put(work E) bool {
 	return true
 }
 
-// take gives what waits, at most so much, as soon as there is some; nothing: the
-// queue was closed, and all is done. Those whom the last batch has woken get the
-// processor first: of a storm, most come again at once.
+// withdraw forgets what nobody waits for any more, also while no loop takes anything.
+func (q *queue[E]) withdraw(work E) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if i := slices.Index(q.waiting, work); i >= 0 {
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+	}
+}
+
+// take gives what waits, at most so much, as soon as there is some and the pause is
+// over; nothing: the queue was closed, and all is done. Those whom the last batch has
+// woken get the processor first: of a storm, most come again at once.
 func (q *queue[E]) take(most int) (batch []E) {
-	for len(batch) == 0 && q.wait() {
+	for len(batch) == 0 {
+		until, some := q.wait()
+		if !some {
+			return nil
+		}
 		runtime.Gosched()
+		time.Sleep(time.Until(until))
 		batch = q.cut(most)
 	}
 	return batch
 }
 
-// wait reports whether there is something to do.
-func (q *queue[E]) wait() bool {
+// wait waits until there is something to do, and tells when it may be begun with.
+func (q *queue[E]) wait() (next time.Time, some bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.waiting) == 0 && !q.closed {
 		q.changed.Wait()
 	}
-	return len(q.waiting) > 0
+	return q.next, len(q.waiting) > 0
 }
 
-// cut takes the first errands for which somebody still waits.
+// cut takes the first errands, unless another loop has just taken several.
 func (q *queue[E]) cut(most int) []E {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.waiting = slices.DeleteFunc(q.waiting, func(work E) bool { return work.itself().left.Load() })
+	now := time.Now()
+	if now.Before(q.next) {
+		return nil
+	}
 	most = min(most, len(q.waiting))
+	if most > 1 {
+		q.next = now.Add(q.pause)
+	}
 	batch := slices.Clone(q.waiting[:most])
 	q.waiting = slices.Delete(q.waiting, 0, most)
 	return batch

@@ -44,7 +44,7 @@ func (r *Record) transact(ctx context.Context, db beginner, fn func(context.Cont
 	}
 	if err := fn(ctx, tx); err != nil {
 		_ = tx.Rollback() // the first error is the one that counts
-		if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		if ctx.Err() != nil && (errors.Is(err, sql.ErrTxDone) || errors.Is(err, sql.ErrConnDone)) {
 			err = ctx.Err() // which ended it
 		}
 		return explain(err)

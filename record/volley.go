@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"database/sql"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -21,31 +22,35 @@ type volley struct {
 // row is a row of an answer.
 type row interface{ Scan(to ...any) error }
 
-// newVolley makes one that runs each statement at once, unless a network lies between.
+// newVolley makes one that runs each statement at once, unless they take arrays.
 func (e *engine) newVolley(ctx context.Context, tx *sql.Tx, conn *sql.Conn) *volley {
 	v := &volley{ctx: ctx, tx: tx, conn: conn}
-	if e.remote {
+	if e.arrays {
 		v.waits = &pgx.Batch{}
 	}
 	return v
 }
 
-// take takes a lock until the transaction ends.
-func (v *volley) take(lock string, args ...any) error {
-	if lock == "" || v.waits == nil {
-		return take(v.ctx, v.tx, lock, args...)
-	}
-	v.waits.Queue(lock, args...)
-	return nil
-}
+// take takes a lock, of an engine that has some, until the transaction ends.
+func (v *volley) take(lock string, args ...any) { v.waits.Queue(lock, args...) }
 
-// exec writes rows.
-func (v *volley) exec(b bulk, args []any) error {
-	if v.waits == nil {
-		return b.exec(v.ctx, v.tx, args)
+// write writes rows of something. What fails says what it was.
+func (v *volley) write(what string, b bulk, args []any) error {
+	failed := func(err error) error {
+		if err != nil {
+			err = fmt.Errorf("write %s: %w", what, err)
+		}
+		return err
 	}
-	if len(args) > 0 {
-		v.waits.Queue(b.arrays, b.byColumn(args)...)
+	switch {
+	case len(args) == 0:
+		return nil
+	case v.waits == nil:
+		return failed(b.exec(v.ctx, v.tx, args))
+	}
+	v.waits.Queue(b.arrays, b.byColumn(args)...).Fn = func(answers pgx.BatchResults) error {
+		_, err := answers.Exec()
+		return failed(err)
 	}
 	return nil
 }

@@ -274,9 +274,11 @@ func (b *bench) startProfile(ctx context.Context, metrics []string) (wait func()
 	done := make(chan error, 1)
 	go func() {
 		profile, err := fetch(ctx, from)
-		if err == nil {
+		var answered statusError
+		switch {
+		case err == nil:
 			err = os.WriteFile(b.profile, profile, 0o600)
-		} else {
+		case errors.As(err, &answered):
 			err = fmt.Errorf("%w: is [ops] profile = true?", err)
 		}
 		done <- err
@@ -284,7 +286,13 @@ func (b *bench) startProfile(ctx context.Context, metrics []string) (wait func()
 	return func() error { return <-done }
 }
 
-// fetch gets what an address answers.
+// statusError says which status an address answers in place of what it was asked for.
+type statusError string
+
+func (e statusError) Error() string { return string(e) }
+
+// fetch gets what an address answers. The error is a statusError if it answers another
+// status than 200.
 func fetch(ctx context.Context, from string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
@@ -296,7 +304,7 @@ func fetch(ctx context.Context, from string) ([]byte, error) {
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", from, answer.Status)
+		return nil, statusError(from + " answers " + answer.Status)
 	}
 	return io.ReadAll(answer.Body)
 }
