@@ -34,7 +34,7 @@ const (
 // nor an open file, however many joins it has answered or refused. Only the airtime
 // that gateways have used stays, for the hour that duty cycles go by.
 //
-//	go test ./cmd/joingate -run TestNoLeak -v -timeout 1h -leak-joins 1000000
+//	go test ./cmd/joingate -run TestNoLeak -v -timeout 2h -leak-joins 1000000
 func TestNoLeak(t *testing.T) {
 	for _, airtime := range []string{"off", "plan"} {
 		t.Run(airtime, func(t *testing.T) { holdsNothing(t, airtime) })
