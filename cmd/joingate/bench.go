@@ -141,6 +141,8 @@ func (b *bench) check() (err error) {
 	switch {
 	case !slices.Contains([]string{"off", "plan", "both"}, b.airtime):
 		return fmt.Errorf("--airtime %s is none of off, plan, both", b.airtime)
+	case !b.ownServer() && !strings.Contains(b.broker, "://"):
+		return fmt.Errorf("--broker %s is neither embedded nor mosquitto nor a URL such as mqtt://127.0.0.1:1883", b.broker)
 	case b.forged < 0 || b.forged >= 1:
 		return fmt.Errorf("--forged %v is no share below 1", b.forged)
 	case b.instances > 1 && (b.broker != "mosquitto" || b.record == "" || b.cache == ""):

@@ -77,6 +77,7 @@ func TestBenchMistakes(t *testing.T) {
 		"--forged 1":      "no share below 1",
 		"--instances 2":   "give --broker mosquitto, --record and --cache",
 		"--broker mqtt://127.0.0.1:1 --cache redis:": "runs already",
+		"--broker mosquito":                          "--broker mosquito is neither embedded nor mosquitto nor a URL",
 		"--burst 1 --open 1":                         "not both",
 		"--copies 4 --airtime off":                   "--copies 4 of each join-request",
 		"--region Mars --airtime off":                `band plan group "Mars" is unknown`,

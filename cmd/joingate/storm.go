@@ -87,12 +87,11 @@ func (p *program) storm(ctx context.Context, s stormFlags, seed uint64, gateways
 		}
 		runs = append(runs, newStormRun(mode, report, runs))
 	}
-	if s.svg != "" {
-		if err := os.WriteFile(s.svg, []byte(drawStorm(o, s.count, runs)), 0o644); err != nil {
-			return err
-		}
+	err := p.print(runs, func(w io.Writer) { printStorm(w, o, s.count, runs) })
+	if err == nil && s.svg != "" {
+		err = os.WriteFile(s.svg, []byte(drawStorm(o, s.count, runs)), 0o644)
 	}
-	return p.print(runs, func(w io.Writer) { printStorm(w, o, s.count, runs) })
+	return err
 }
 
 // newStormRun compares a report with the first run.

@@ -36,8 +36,12 @@ func TestSimulateStorm(t *testing.T) {
 			t.Errorf("the picture does not show %q", r.Mode)
 		}
 	}
-	if again := m.run(args...); again != out {
+	again := m.try(append(args, "--svg", "nowhere/storm.svg")...)
+	if again.stdout != out {
 		t.Error("the same seed gives another storm")
+	}
+	if again.status != 1 || !strings.Contains(again.stderr, "nowhere/storm.svg: no such file") {
+		t.Errorf("exit status %d, %q", again.status, again.stderr)
 	}
 }
 
