@@ -235,6 +235,7 @@ func (b *bench) measure(ctx context.Context, run *benchRun, metrics []string, pr
 		return err
 	}
 	startProcesses(processes)
+	machine := machineTimes()
 	counted := func() counters {
 		now, err := readCounters(ctx, metrics)
 		if err != nil {
@@ -250,7 +251,7 @@ func (b *bench) measure(ctx context.Context, run *benchRun, metrics []string, pr
 	if err != nil {
 		return err
 	}
-	run.Processes = endProcesses(processes)
+	run.Processes, run.Machine = endProcesses(processes), machineTimes().since(machine)
 	if err := profiled(); err != nil {
 		return err
 	}

@@ -33,6 +33,20 @@ func checkRun(t *testing.T, r benchRun, joins int64) {
 			t.Errorf("%+v", p)
 		}
 	}
+	if m := r.Machine; m.Used <= 0 || m.Stolen < 0 || m.Used+m.Stolen > 1 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// Shares are of the time between two looks; a machine that says nothing used nothing.
+func TestMachineTimes(t *testing.T) {
+	before := cpuTimes{idle: 100, stolen: 10, all: 1000}
+	if got, want := (cpuTimes{idle: 150, stolen: 20, all: 1200}).since(before), (benchMachine{Used: 0.7, Stolen: 0.05}); got != want {
+		t.Errorf("%+v, not %+v", got, want)
+	}
+	if got := (cpuTimes{}).since(cpuTimes{}); got != (benchMachine{}) {
+		t.Errorf("%+v of nothing", got)
+	}
 }
 
 // Bench starts a server, loads it and takes it down again, with all that it made.

@@ -3,15 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -44,6 +41,7 @@ type benchRun struct {
 	Uncommanded   int64            `json:"uncommanded"`
 
 	Processes []benchProcess `json:"processes"`
+	Machine   benchMachine   `json:"machine"`
 }
 
 // fill puts together what load and servers say.
@@ -123,94 +121,6 @@ func (c counters) read(ctx context.Context, url string) error {
 		}
 	}
 	return nil
-}
-
-// benchProcess is a process and what it used during the load.
-type benchProcess struct {
-	Name       string  `json:"name"`
-	PID        int     `json:"pid"`
-	CPUSeconds float64 `json:"cpu_seconds"`
-	RSS        int64   `json:"rss_bytes"` // resident at the end
-	PeakRSS    int64   `json:"peak_rss_bytes"`
-
-	server bool
-	before float64
-}
-
-// givenProcesses are those of --pid, and bench itself.
-func (b *bench) givenProcesses() []benchProcess {
-	all := []benchProcess{{Name: "bench (the load)", PID: os.Getpid()}}
-	for _, pid := range b.pids {
-		all = append(all, benchProcess{Name: processName(pid), PID: pid, server: true})
-	}
-	return all
-}
-
-func startProcesses(all []benchProcess) {
-	for i := range all {
-		all[i].before = cpuSeconds(all[i].PID)
-	}
-}
-
-func endProcesses(all []benchProcess) []benchProcess {
-	for i, p := range all {
-		all[i].CPUSeconds = cpuSeconds(p.PID) - p.before
-		all[i].RSS, all[i].PeakRSS = memory(p.PID)
-	}
-	return all
-}
-
-// clockTicks is USER_HZ of Linux: the unit of times in /proc/PID/stat.
-const clockTicks = 100
-
-// cpuSeconds is what a process has used so far (proc(5): utime and stime); 0 if
-// that cannot be known.
-func cpuSeconds(pid int) float64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(text), ") ") // the name before may hold blanks
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0
-	}
-	user, err1 := strconv.ParseFloat(fields[11], 64)
-	system, err2 := strconv.ParseFloat(fields[12], 64)
-	if errors.Join(err1, err2) != nil {
-		return 0
-	}
-	return (user + system) / clockTicks
-}
-
-// memory is what is resident now, and at most since the process began, in octets.
-func memory(pid int) (now, peak int64) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, 0
-	}
-	for line := range strings.Lines(string(text)) {
-		var kilobytes int64
-		name, value, _ := strings.Cut(line, ":")
-		if _, err := fmt.Sscan(value, &kilobytes); err != nil {
-			continue
-		}
-		switch name {
-		case "VmRSS":
-			now = kilobytes << 10
-		case "VmHWM":
-			peak = kilobytes << 10
-		}
-	}
-	return now, peak
-}
-
-func processName(pid int) string {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	if err != nil || syscall.Kill(pid, 0) != nil {
-		return "(unknown)"
-	}
-	return strings.TrimSpace(string(text))
 }
 
 // benchEcho is the transport's limit: broker and load without a server.
@@ -299,6 +209,9 @@ func (r benchRun) writeTables(w io.Writer) {
 		fmt.Fprintf(t, "  %s\t%.2f\t%.0f\t%d\t%d\t\n", p.Name, p.CPUSeconds, 1e6*p.CPUSeconds/float64(max(1, r.Joins+r.Forged)), p.RSS>>20, p.PeakRSS>>20)
 	}
 	fmt.Fprintln(t, "\t\t\t\t\t")
+	fmt.Fprintln(t, "  processors\tin use, %\tstolen, %\t")
+	fmt.Fprintf(t, "  this machine\t%.0f\t%.0f\t\n", 100*r.Machine.Used, 100*r.Machine.Stolen)
+	fmt.Fprintln(t, "\t\t\t")
 	fmt.Fprintln(t, "  gateway\tanswers\t")
 	for _, g := range slices.Sorted(maps.Keys(r.PerGateway)) {
 		fmt.Fprintf(t, "  %s\t%d\t\n", g, r.PerGateway[g])
