@@ -104,13 +104,9 @@ func (d *doctor) rights(_ context.Context, p *mqttProbe, _ mqttBroker, name stri
 	}
 	good := true
 	for i, code := range codes {
-		switch {
-		case code == subscriptionRefused:
+		if code == subscriptionRefused {
 			good = false
 			d.fail("broker", "give the user the rights of deploy/mosquitto/acl", "it refuses the subscription to %s", topics[i])
-		case code == 0:
-			good = false
-			d.warn("broker", "let the user subscribe with QoS 1", "it grants %s with QoS 0 only: what is on its way is lost with a connection", topics[i])
 		}
 	}
 	if good {
