@@ -127,7 +127,7 @@ func (r *Record) decideBatch(v *volley, batch []*pendingJoin) (shared uint64, er
 }
 
 // lock takes the locks under which nothing that decides the joins changes but by this
-// transaction. It reads nothing: what is read after it is what was committed by those
+// transaction; that of the addresses comes later, to be held for a shorter time. It reads nothing: what is read after it is what was committed by those
 // who had the locks before.
 func (r *Record) lock(v *volley, batch []*pendingJoin) {
 	locks := r.engine.locks
@@ -140,7 +140,6 @@ func (r *Record) lock(v *volley, batch []*pendingJoin) {
 	}
 	v.take(locks.joins)
 	v.take(locks.devices, devices)
-	v.take(locks.addresses)
 }
 
 // commitTime reads the clock, and gives the time to write: events keep their order
@@ -181,8 +180,7 @@ type joinRound struct {
 	now        time.Time // decides
 	at         time.Time // is written; never before that of an earlier commit
 	spaces     map[joinserver.NetID]*addressSpace
-	brought    []int64 // DevAddrs that claims of the round bring
-	shared     uint64  // DevAddrs given that another live session has
+	shared     uint64 // DevAddrs given that another live session has
 }
 
 // decide puts into each claim its grant, or why it has none. The error returned is a
@@ -191,6 +189,9 @@ type joinRound struct {
 func (r *joinRound) decide(claims []*pendingJoin) error {
 	found, err := r.read(claims)
 	if err != nil {
+		return err
+	}
+	if err := r.openSpaces(claims); err != nil {
 		return err
 	}
 	r.now, r.at = r.record.commitTime()
@@ -210,12 +211,30 @@ func (r *joinRound) decide(claims []*pendingJoin) error {
 	return r.write(granted)
 }
 
-// grant gives each claim its JoinNonce and its DevAddr.
-func (r *joinRound) grant(claims []*pendingJoin) error {
+// openSpaces takes the lock of the addresses, and with it looks at those that the
+// claims may get.
+func (r *joinRound) openSpaces(claims []*pendingJoin) error {
+	r.volley.take(r.record.engine.locks.addresses)
 	r.spaces = map[joinserver.NetID]*addressSpace{}
 	for _, p := range claims {
-		if p.claim.DevAddr != nil {
-			r.brought = append(r.brought, addrNumber(*p.claim.DevAddr))
+		if id := p.claim.NetID; p.claim.DevAddr == nil && r.spaces[id] == nil {
+			r.spaces[id] = newAddressSpace(r, id, len(claims))
+			if err := r.spaces[id].look(); err != nil {
+				return fmt.Errorf("DevAddrs of NetID %s: %w", id, err)
+			}
+		}
+	}
+	return r.volley.send()
+}
+
+// grant gives each claim its JoinNonce and its DevAddr.
+func (r *joinRound) grant(claims []*pendingJoin) error {
+	for _, p := range claims {
+		if p.claim.DevAddr == nil {
+			continue
+		}
+		for _, space := range r.spaces {
+			space.bring(addrNumber(*p.claim.DevAddr))
 		}
 	}
 	for _, p := range claims {
@@ -224,12 +243,7 @@ func (r *joinRound) grant(claims []*pendingJoin) error {
 			p.grant.DevAddr = *p.claim.DevAddr
 			continue
 		}
-		space := r.spaces[p.claim.NetID]
-		if space == nil {
-			space = newAddressSpace(r, p.claim.NetID, len(claims))
-			r.spaces[p.claim.NetID] = space
-		}
-		addr, err := space.allocate(p.found.lastAddress(), p.found.sessions[p.slot])
+		addr, err := r.spaces[p.claim.NetID].allocate(p.found.lastAddress(), p.found.sessions[p.slot])
 		if err != nil {
 			return fmt.Errorf("DevAddr for %s: %w", p.claim.Request.DevEUI, err)
 		}

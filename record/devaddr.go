@@ -1,7 +1,6 @@
 package record
 
 import (
-	"database/sql"
 	"encoding/binary"
 	"maps"
 	"slices"
@@ -43,16 +42,17 @@ const maxWidth = 8192
 
 func newAddressSpace(round *joinRound, netID joinserver.NetID, roundSize int) *addressSpace {
 	first, count := addrNumber(netID.Address(0)), int64(netID.AddressCount())
-	a := &addressSpace{
+	return &addressSpace{
 		round: round, first: first, end: first + count, from: first + round.record.addrCursor%count, unseen: count,
 		width: min(int64(2*roundSize+16), maxWidth), given: make(map[int64]bool, roundSize), released: map[int64]int{},
 	}
-	for _, addr := range round.brought {
-		if a.has(addr) {
-			a.given[addr] = true
-		}
+}
+
+// bring notes that a claim of the round has an address already.
+func (a *addressSpace) bring(addr int64) {
+	if a.has(addr) {
+		a.given[addr] = true
 	}
-	return a
 }
 
 func (a *addressSpace) has(addr int64) bool { return a.first <= addr && addr < a.end }
@@ -80,7 +80,7 @@ func (a *addressSpace) allocate(last int64, ends sessionOnRecord) (int64, error)
 // takeFree gives the next free address but own, or noAddress.
 func (a *addressSpace) takeFree(own int64) (int64, error) {
 	for {
-		if i := slices.IndexFunc(a.free, func(addr int64) bool { return addr != own }); i >= 0 {
+		if i := slices.IndexFunc(a.free, func(addr int64) bool { return addr != own && !a.given[addr] }); i >= 0 {
 			addr := a.free[i]
 			a.free = slices.Delete(a.free, i, i+1)
 			a.round.record.addrCursor = addr + 1 - a.first
@@ -135,7 +135,7 @@ func (a *addressSpace) takeReleased(own int64) (int64, error) {
 			continue
 		}
 		var holders int
-		if err := a.round.volley.tx.QueryRowContext(a.round.volley.ctx, sqlHolders, addr).Scan(&holders); err != nil {
+		if err := a.round.volley.each(sqlHolders, func(r row) error { return r.Scan(&holders) }, addr); err != nil {
 			return noAddress, err
 		}
 		if holders == a.released[addr] {
@@ -170,15 +170,14 @@ func (a *addressSpace) share(own int64) (int64, error) {
 
 // query runs a statement that answers with addresses.
 func (a *addressSpace) query(statement string, add func(int64), args ...any) error {
-	rows, err := a.round.volley.tx.QueryContext(a.round.volley.ctx, statement, args...)
-	return eachRow(rows, err, func(rows *sql.Rows) error {
+	return a.round.volley.each(statement, func(r row) error {
 		var addr int64
-		if err := rows.Scan(&addr); err != nil {
+		if err := r.Scan(&addr); err != nil {
 			return err
 		}
 		add(addr)
 		return nil
-	})
+	}, args...)
 }
 
 // SharedAddresses counts the DevAddrs that were given while another live session

@@ -205,35 +205,23 @@ func TestPostgresDeadlock(t *testing.T) {
 	}
 	must[sql.Result](t)(somebody.ExecContext(ctx, `SET LOCAL deadlock_timeout = '1min'`)) // it is not the one that gives in
 	check(t, lock(second))
-	outcomes, admitted := make(chan []error, 1), make(chan error, 1)
+	outcomes, admitted := make(chan error, 1), make(chan error, 1)
 	go func() {
 		_, errs := w.r.CommitTogether(claims)
-		outcomes <- errs
+		outcomes <- errors.Join(errs...)
 	}()
-	waiting := func(n int) {
-		t.Helper()
-		for one[int](t, db, `SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) != n {
-			select {
-			case errs := <-outcomes:
-				t.Fatalf("the joins wait for nobody: %v", errs)
-			case err := <-admitted:
-				t.Fatalf("the administrator waits for nobody: %v", err)
-			default:
-			}
-		}
-	}
-	waiting(1)
+	awaitLock(t, db, 1, outcomes)
 	administrator := must[*sql.Tx](t)(db.BeginTx(ctx, nil))
 	go func() {
 		_, err := administrator.ExecContext(ctx, `SELECT pg_advisory_xact_lock(1785686382, 1)`)
 		admitted <- err
 	}()
-	waiting(2)
+	awaitLock(t, db, 2, outcomes, admitted)
 	check(t, lock(first)) // waits until the joins have given in
 	check(t, <-admitted)
 	check(t, somebody.Commit())
 	check(t, administrator.Commit())
-	check(t, errors.Join(<-outcomes...))
+	check(t, <-outcomes)
 }
 
 // What PostgreSQL raises in the middle of a commit: a conflict of transactions is tried
@@ -348,6 +336,46 @@ func TestPostgresCutOff(t *testing.T) {
 			wire.cutAt("")
 			must[joinserver.Grant](t)(r.Commit(context.Background(), claims[1]))
 		})
+	}
+}
+
+// The clock is read when all locks are held: a join that has waited for them until its
+// device no longer listens is refused. A DevAddr that a network server brings waits too.
+func TestPostgresLockedUntilTooLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, postgres)
+	w.importNodes(t, w.r, band.MAC1_0_3, 0, 1)
+	db := w.store.raw(t)
+	for i, addr := range []*joinserver.DevAddr{nil, {1, 2, 3, 4}} {
+		c := w.claim(t, w.r, devEUI(0), uint16(i), w.clock.now())
+		c.DevAddr = addr
+		somebody := must[*sql.Tx](t)(db.BeginTx(context.Background(), nil))
+		must[sql.Result](t)(somebody.Exec(`SELECT pg_advisory_xact_lock(1785686382, 2)`)) // of the addresses
+		ended := make(chan error, 1)
+		go func() {
+			_, err := w.commit(c)
+			ended <- err
+		}()
+		awaitLock(t, db, 1, ended)
+		w.clock.set(c.Deadline.Add(time.Second))
+		check(t, somebody.Commit())
+		if got := outcome(<-ended); got != "too_late" {
+			t.Errorf("DevAddr %v: %s", addr, got)
+		}
+	}
+}
+
+// awaitLock waits until so many sessions wait for a lock; none of them may end.
+func awaitLock(t *testing.T, db *sql.DB, n int, ended ...<-chan error) {
+	t.Helper()
+	for one[int](t, db, `SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) != n {
+		for _, end := range ended {
+			select {
+			case err := <-end:
+				t.Fatalf("one waits for nobody: %v", err)
+			default:
+			}
+		}
 	}
 }
 

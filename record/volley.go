@@ -31,8 +31,12 @@ func (e *engine) newVolley(ctx context.Context, tx *sql.Tx, conn *sql.Conn) *vol
 	return v
 }
 
-// take takes a lock, of an engine that has some, until the transaction ends.
-func (v *volley) take(lock string, args ...any) { v.waits.Queue(lock, args...) }
+// take takes a lock until the transaction ends; empty: the engine has none.
+func (v *volley) take(lock string, args ...any) {
+	if lock != "" {
+		v.waits.Queue(lock, args...)
+	}
+}
 
 // write writes rows of something. What fails says what it was.
 func (v *volley) write(what string, b bulk, args []any) error {
@@ -66,7 +70,16 @@ func (v *volley) query(b bulk, args []any, scan func(row) error) error {
 			return eachRow(rows, err, func(rows *sql.Rows) error { return scan(rows) })
 		})
 	}
-	v.waits.Queue(b.arrays, b.byColumn(args)...).Query(func(rows pgx.Rows) error {
+	return v.each(b.arrays, scan, b.byColumn(args)...)
+}
+
+// each hands each row of the answer to scan.
+func (v *volley) each(statement string, scan func(row) error, args ...any) error {
+	if v.waits == nil {
+		rows, err := v.tx.QueryContext(v.ctx, statement, args...)
+		return eachRow(rows, err, func(rows *sql.Rows) error { return scan(rows) })
+	}
+	v.waits.Queue(statement, args...).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			if err := scan(rows); err != nil {
 				return err
