@@ -160,11 +160,11 @@ func clusterURL(nodes []*server) string {
 // eventually waits for what no event tells of.
 func eventually(t testing.TB, done func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !done() {
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !done(); <-look.C {
 		if time.Now().After(deadline) {
 			t.Fatal("it did not come to that")
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }

@@ -127,8 +127,9 @@ func (r *Record) decideBatch(v *volley, batch []*pendingJoin) (shared uint64, er
 }
 
 // lock takes the locks under which nothing that decides the joins changes but by this
-// transaction; that of the addresses comes later, to be held for a shorter time. It reads nothing: what is read after it is what was committed by those
-// who had the locks before.
+// transaction; that of the addresses comes later, to be held for a shorter time. It
+// reads nothing: what is read after it is what was committed by those who had the
+// locks before.
 func (r *Record) lock(v *volley, batch []*pendingJoin) {
 	locks := r.engine.locks
 	if locks.devices == "" {
